@@ -1,0 +1,22 @@
+# hone, honed and hone-worker, into one bin/ both in the build tree and when installed.
+include(GNUInstallDirs)
+
+function(hone_program name)
+    cmake_parse_arguments(P "" "" "SOURCES;DEPS" ${ARGN})
+    if(NOT P_SOURCES)
+        return()
+    endif()
+    add_executable(${name} ${P_SOURCES})
+    target_link_libraries(${name} PRIVATE ${P_DEPS})
+    install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endfunction()
+
+file(GLOB worker_main CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/worker/*.c)
+file(GLOB daemon_main CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/daemon/main/*.c)
+file(GLOB command_main CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/launcher/*.c)
+hone_program(hone-worker SOURCES ${worker_main} DEPS hone_worker)
+hone_program(honed SOURCES ${daemon_main} DEPS hone_daemon)
+hone_program(hone SOURCES ${command_main} DEPS hone_launcher)
+if(TARGET hone)
+    hone_registry(hone launcher/verb verb verb)
+endif()

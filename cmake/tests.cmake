@@ -1,0 +1,28 @@
+# tests/<folder>/test_<name>.c is the ctest <folder>_<name>; labels: quick, slow.
+hone_tests(unit/base quick hone_base)
+hone_tests(unit/tok quick hone_tok)
+hone_tests(unit/data quick hone_data)
+hone_tests(unit/ckpt quick hone_ckpt)
+hone_tests(unit/model quick hone_model)
+hone_tests(unit/spec quick hone_worker)
+hone_tests(unit/train quick hone_worker)
+hone_tests(unit/daemon quick hone_daemon)
+hone_tests(op quick hone_kernels)
+hone_tests(golden quick hone_worker)
+hone_tests(family quick hone_worker)
+hone_tests(stage slow hone_worker)
+
+# tests/<folder>/<name>.sh is the ctest <folder>_<name>. Exit 77: skipped.
+function(hone_script_tests folder label)
+    file(GLOB scripts CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${folder}/*.sh)
+    foreach(script IN LISTS scripts)
+        get_filename_component(name ${script} NAME_WE)
+        add_test(NAME ${folder}_${name} COMMAND bash ${script}
+            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+        set_tests_properties(${folder}_${name} PROPERTIES LABELS ${label} TIMEOUT 900
+            SKIP_RETURN_CODE 77
+            ENVIRONMENT "HONE_BIN=${PROJECT_BINARY_DIR}/bin;HONE_SHARED=${HONE_SHARED}")
+    endforeach()
+endfunction()
+hone_script_tests(lint quick)
+hone_script_tests(e2e slow)

@@ -1,0 +1,53 @@
+/* Back ends: who carries out the operators.
+ *
+ * The reference back end (`ref`) defines every operator with plain loops and double
+ * accumulators; its table is complete (a missing function is a link error). Another back
+ * end overrides what it does faster and inherits the rest if it works on host memory.
+ *
+ * Invariant: a table from backend_find() has no NULL operator. `abi` and `size` must equal
+ * the host's: plug-ins ship with the host. No device is "0 devices", never an error. */
+#ifndef KERNELS_BACKEND_H
+#define KERNELS_BACKEND_H
+
+#include <stddef.h>
+
+#include "kernels/op.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct backend {
+    unsigned abi, size;
+    const char *name; /* "ref", "cpu", "cuda" */
+    int (*devices)(void);
+    /* One line for people: instruction set, library and threads in use. */
+    void (*describe)(char *buf, size_t n);
+    void (*set_threads)(int n); /* 0: all this process may use */
+    int (*threads)(void);
+    void *(*alloc)(size_t bytes); /* device memory, 64-aligned, not zeroed; NULL: none */
+    void (*release)(void *p);
+    int (*copy_in)(void *device, const void *host, size_t bytes);
+    int (*copy_out)(void *host, const void *device, size_t bytes);
+    int (*fill_zero)(void *device, size_t bytes);
+    void (*pack_free)(struct op_pack *p);
+    const char *(*error)(void); /* the newest failure of an operator, on this thread */
+#define X(op) int (*op)(const struct op##_args *);
+    HONE_OPS(X)
+#undef X
+};
+
+#define HONE_BACKEND_ABI 1u
+
+/* "auto" and "cpu": the CPU back end; "ref": the reference. NULL: no such back end. */
+const struct backend *backend_find(const char *name);
+
+/* Reference operators, callable by other host back ends. */
+#define X(op) int ref_##op(const struct op##_args *);
+HONE_OPS(X)
+#undef X
+
+#ifdef __cplusplus
+}
+#endif
+#endif

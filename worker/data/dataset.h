@@ -1,0 +1,72 @@
+/* Data sets: rows of text with a label, from JSONL, TSV or CSV files, as the job maps them.
+ *
+ * One validating pass reads everything before step 0; a bad last row starts nothing. Every
+ * problem names file and row ("train.jsonl: row 17: label 7 is not below 5"). Rows of one
+ * `file` are split by the hash rule and sorted in hash order where `split` or `limit` ask
+ * for it: any prefix is a random sample. Rows never change afterwards. */
+#ifndef WORKER_DATA_DATASET_H
+#define WORKER_DATA_DATASET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/opt.h"
+#include "base/problems.h"
+
+enum split { SPLIT_TRAIN, SPLIT_VALIDATION, SPLIT_TEST, SPLITS };
+extern const char *const split_names[]; /* "train", "validation", "test", NULL */
+
+/* The job's `data` section (option table data_options[], interface.md section 2). */
+struct data_spec {
+    struct opt_list train, validation, test, file; /* paths */
+    const struct node *format, *columns, *label, *split;
+    struct opt_list clean; /* html, space */
+    int duplicates;        /* enum: keep, drop, fail (default: keep; drop with `split`) */
+    long limit;            /* 0: all */
+    long max_tokens;
+    /* resolved from the nodes by data_resolve() */
+    int kind, header;    /* enum data_kind; header row present */
+    const char *text[2]; /* column names or numbers; text[1] NULL: single texts */
+    const char *label_column;
+    struct opt_list bins;
+    double validation_share, test_share;
+    int clean_html, clean_space;
+};
+extern const struct opt data_options[];
+
+/* Check the section and fill the resolved fields. */
+void data_resolve(struct data_spec *d, const struct node *section, struct arena *a,
+                  struct problems *p);
+
+struct row {
+    const char *text[2]; /* text[1] NULL: no pair; NUL-terminated UTF-8 */
+    size_t len[2];
+    int label;            /* -1: none (predict) */
+    uint32_t file, line;  /* where it came from: index into files, 1-based row number */
+    unsigned char key[8]; /* SHA-256 prefix of the cleaned, lower-cased text */
+};
+
+struct dataset {
+    struct arena arena;
+    struct row *row;
+    size_t n;
+    const char **file;
+    size_t n_files;
+    size_t dropped_duplicates;
+    int pairs;
+};
+
+/* Load one split. labels: names from task.labels (ids are accepted too), n_labels of them.
+ * A split without source gives n = 0. Warnings (one class only, ...) go to `p`. */
+int dataset_load(struct dataset *d, const struct data_spec *spec, enum split split,
+                 const char *const *labels, size_t n_labels, struct problems *p,
+                 struct err *e);
+void dataset_fini(struct dataset *d);
+
+/* One line of JSONL or plain text for predict: fills row (text only). */
+int dataset_parse_line(struct arena *a, const char *line, size_t len, const char *name,
+                       long number, struct row *out, struct err *e);
+
+#endif

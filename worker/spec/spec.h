@@ -1,0 +1,84 @@
+/* The job: a YAML (or JSON) file, checked against the option tables, every default filled.
+ *
+ * spec_read() collects every problem with line, column and "did you mean"; after success
+ * all fields are within bounds, paths exist, `needs` has no cycle. The resolved job
+ * (job.resolved.yaml) read again gives the same spec. interface.md section 2 binds. */
+#ifndef WORKER_SPEC_SPEC_H
+#define WORKER_SPEC_SPEC_H
+
+#include "base/arena.h"
+#include "base/opt.h"
+#include "base/problems.h"
+#include "worker/data/dataset.h"
+
+struct stage;
+
+enum task_order { ORDER_ORDINAL, ORDER_EMBEDDING, ORDER_MATRIX };
+
+struct task_spec {
+    struct opt_list labels;
+    const char *order_text; /* ordinal | embedding | path of a matrix */
+    int order;              /* enum task_order, resolved */
+    int ties;               /* enum prefer_ties */
+    const char *prefix;
+    const char *candidate;       /* template with {label} */
+    const char **candidate_text; /* resolved, one a label */
+};
+
+struct resources {
+    long workers, threads; /* 0: all cores this process may use */
+    int device;            /* enum: auto, cpu, cuda */
+    int precision;         /* enum: auto, f32, bf16, fp16 */
+};
+
+/* Keys every stage takes. */
+struct common_options {
+    double epochs; /* given or default; 0 when steps rule */
+    long steps;    /* 0: by epochs */
+    long batch;
+    double lr, head_lr; /* head_lr 0: lr; heads that are new */
+    double warmup;      /* share of steps (< 1) */
+    int schedule;       /* linear, cosine, constant */
+    double weight_decay, clip;
+    double beta1, beta2, eps;
+    double dropout; /* -1: the checkpoint's ("model") */
+    int pooling;    /* enum pooling, or -1: not given */
+    long micro_tokens, log_every, eval_every, checkpoint_every, keep; /* 0: by length */
+    int select;                                                       /* best, last */
+    int select_metric;                                                /* enum */
+    struct opt_list needs;
+};
+extern const struct opt common_options[];
+
+struct stage_spec {
+    const struct stage *stage; /* the algorithm */
+    const char *name;          /* key in `stages` */
+    struct common_options common;
+    void *config; /* of stage->config_size */
+    const struct node *node;
+    int *needs, n_needs; /* indices into stages */
+};
+
+struct spec {
+    struct arena arena;
+    const char *file, *folder; /* job file; its folder */
+    const struct node *root;
+    const char *name;
+    long seed, seeds;
+    const char *model; /* folder */
+    struct task_spec task;
+    struct data_spec data;
+    struct resources resources;
+    struct stage_spec *stage;
+    size_t n_stages; /* in an order that respects `needs` */
+};
+
+/* set: "key.path=value" assignments in order (NULL-terminated, or NULL). 0 when there are
+ * no errors; otherwise problems hold everything and *e the first. */
+int spec_read(struct spec *s, const char *path, const char *const *set, struct problems *p,
+              struct err *e);
+void spec_fini(struct spec *s);
+void spec_write_resolved(const struct spec *s, struct str *out); /* YAML, absolute paths */
+struct stage_spec *spec_find_stage(struct spec *s, const char *name);
+
+#endif

@@ -1,0 +1,73 @@
+/* The tape: operators run eagerly and record themselves; backward walks the record.
+ *
+ * A tensor is a matrix (rows, cols) of f32 in the step's memory, or a parameter. Nodes and
+ * activations live in the tape's memory until tape_reset(). Gradients of activations are
+ * made when first needed and given back once their producer has run backward.
+ *
+ * Modes: TAPE_TRAIN records; TAPE_INFER does not (activations are given back by
+ * tape_release() marks as the forward goes on); TAPE_PLAN runs no operator and touches no
+ * memory, it counts bytes: tape_peak() is the dry run of `hone check`.
+ *
+ * Invariant: an operator's failure is kept in the tape (tape_result) and turns the calls
+ * after it into no-ops, so a forward is a straight line with one check at its end. */
+#ifndef WORKER_TAPE_TAPE_H
+#define WORKER_TAPE_TAPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "kernels/backend.h"
+
+enum tape_mode { TAPE_TRAIN, TAPE_INFER, TAPE_PLAN };
+
+/* A trainable (or frozen) tensor of a model. `grad` exists when trainable. */
+struct param {
+    const char *name; /* slot name, e.g. "layer.3.attn.qkv.w" */
+    long rows, cols;  /* vectors: rows = 1 */
+    float *data, *grad;
+    int trainable;
+    int decay;              /* weight decay applies (not to biases and norms) */
+    int new_head;           /* made by us, not in the checkpoint */
+    unsigned char *touched; /* embeddings: rows with a gradient since zeroed */
+    unsigned char *live;    /* embeddings: rows that ever had a gradient */
+    struct op_pack pack[2]; /* of W for x W^T, and for dy W */
+};
+
+struct tensor {
+    long rows, cols;
+    float *data;
+    float *grad; /* NULL until backward reaches it */
+    struct tape_node *producer;
+    int needs_grad;
+};
+
+/* A micro-batch: B sequences of T tokens in all, concatenated. */
+struct packed {
+    long B, T, max_len;
+    int *ids;              /* (T) */
+    int *types;            /* (T) token types, all 0 where there are none */
+    uint32_t *position;    /* (T) 0.. within the sequence */
+    uint32_t *example;     /* (T) dropout key of the sequence */
+    uint32_t *seq_example; /* (B) the same, one a sequence */
+    int *cu_seqlens;       /* (B + 1) */
+};
+
+struct tape;
+struct tape *tape_new(const struct backend *be, struct err *e);
+void tape_free(struct tape *t);
+void tape_reset(struct tape *t, enum tape_mode mode);
+int tape_result(const struct tape *t, struct err *e);
+
+/* Dropout of this step: key as in op.h; every call site takes the next site number, in
+ * program order, so training and recomputation agree. p < 0 or mode INFER: off. */
+void tape_set_dropout(struct tape *t, uint64_t key);
+
+/* Add d loss / d tensor (host pointer, rows * cols) as a seed, then run backward: fills
+ * params' grad (+=). Consumes the tape: only tape_reset() may follow. */
+int tape_seed(struct tape *t, struct tensor *x, const float *grad);
+int tape_backward(struct tape *t, struct err *e);
+
+size_t tape_peak(const struct tape *t); /* most bytes held at once since the last reset */
+
+#endif
