@@ -1,0 +1,84 @@
+/* Hashes: one file for libxxhash and libmd. */
+#include "base/hash.h"
+
+#include <sha2.h>
+#include <stdio.h>
+#include <xxhash.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+
+struct hash_stream {
+    XXH3_state_t *state;
+};
+
+uint64_t hash_bytes(const void *p, size_t n)
+{
+    return XXH3_64bits(p, n);
+}
+
+struct hash_stream *hash_new(void)
+{
+    struct hash_stream *h = mem_alloc(sizeof *h);
+
+    if (!h)
+        return NULL;
+    h->state = XXH3_createState();
+    if (!h->state || XXH3_128bits_reset(h->state) != XXH_OK) {
+        hash_free(h);
+        return NULL;
+    }
+    return h;
+}
+
+void hash_add(struct hash_stream *h, const void *p, size_t n)
+{
+    if (n)
+        XXH3_128bits_update(h->state, p, n);
+}
+
+void hash_hex(struct hash_stream *h, char out[33])
+{
+    XXH128_hash_t x = XXH3_128bits_digest(h->state);
+
+    snprintf(out, 33, "%016llx%016llx", (unsigned long long)x.high64,
+             (unsigned long long)x.low64);
+}
+
+void hash_free(struct hash_stream *h)
+{
+    if (!h)
+        return;
+    XXH3_freeState(h->state);
+    mem_free(h);
+}
+
+int hash_file(const char *path, char out[33], struct err *e)
+{
+    struct hash_stream *h = NULL;
+    struct file_map m = {0};
+    int rc = file_map_open(&m, path, e);
+
+    if (rc)
+        goto done;
+    h = hash_new();
+    if (!h) {
+        rc = err_set(e, ERR_NOMEM, "hash %s: out of memory", path);
+        goto done;
+    }
+    hash_add(h, m.bytes, m.size);
+    hash_hex(h, out);
+done:
+    hash_free(h);
+    file_map_close(&m);
+    return rc;
+}
+
+void hash_sha256(const void *p, size_t n, unsigned char out[32])
+{
+    SHA2_CTX c;
+
+    SHA256Init(&c);
+    SHA256Update(&c, p, n);
+    SHA256Final(out, &c);
+}
