@@ -46,6 +46,9 @@ struct common_options {
     long micro_tokens, log_every, eval_every, checkpoint_every, keep; /* 0: by length */
     int select;                                                       /* best, last */
     int select_metric;                                                /* enum */
+    const struct node *stop; /* {metric: nll, patience: 3}: early stop, or NULL */
+    const char *stop_metric; /* resolved from `stop`; NULL: none */
+    long stop_patience;      /* evaluations without a better value */
     struct opt_list needs;
 };
 extern const struct opt common_options[];
