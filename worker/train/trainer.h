@@ -1,0 +1,58 @@
+/* The trainer: one optimizer step over one batch, for any stage.
+ *
+ *     batch -> micro-batches (packed, no padding) -> forward -> stage->loss over the WHOLE
+ *     batch -> backward of each micro-batch -> reduce -> norm -> clip -> AdamW
+ *
+ * The loss of a stage that is `separable` is taken per micro-batch (means divide by the
+ * size of the batch, so parts add up). Any other stage that needs several micro-batches
+ * runs forward twice: first to get the outputs of the whole batch, then again, with the
+ * same dropout keys and so the same bits, for backward.
+ *
+ * Dropout is keyed by (seed, step) and the sequence's number in the training set, never by
+ * its place in a batch. A step whose loss or gradient is not finite changes nothing but the
+ * counters: it is reported with the name of the tensor in which it began. */
+#ifndef WORKER_TRAIN_TRAINER_H
+#define WORKER_TRAIN_TRAINER_H
+
+#include "worker/dist/comm.h"
+#include "worker/stage/stage.h"
+#include "worker/train/optim.h"
+#include "worker/train/sched.h"
+
+enum { TRAINER_MICRO_TOKENS = 2048 };
+
+/* What random keys are for: second argument of rng_key(). */
+enum rng_purpose { RNG_DROPOUT = 1 };
+
+struct trainer_setup {
+    struct model *model;
+    const struct comm *comm;
+    const struct stage *stage;
+    struct stage_run *run;             /* rows, config, seed, state */
+    const struct sequences *sequences; /* of the training rows */
+    struct optim_options optim;
+    struct sched sched;
+    double clip;       /* 0: off */
+    int dropout;       /* the model was opened with dropout: forward passes must agree */
+    long micro_tokens; /* 0: TRAINER_MICRO_TOKENS */
+};
+
+struct step_result {
+    double loss, grad_norm, lr;
+    size_t tokens; /* real ones, specials included */
+    struct metric_list metrics;
+    const char *bad; /* not NULL: the step was skipped, it began in this tensor */
+};
+
+struct trainer;
+
+int trainer_open(struct trainer **out, const struct trainer_setup *s, struct err *e);
+void trainer_close(struct trainer *t); /* total; the model is the caller's */
+
+/* Train on the n training rows `example` as step `step` (from 0). */
+int trainer_step(struct trainer *t, long step, const uint32_t *example, size_t n,
+                 struct step_result *out, struct err *e);
+
+struct optim *trainer_optim(struct trainer *t);
+
+#endif
