@@ -58,6 +58,7 @@ struct stage_run {
      * and reused on resume when the inputs' hashes agree. */
     const char *dir; /* RUN/<stage> */
     struct trainer *trainer;
+    const struct run_context *context; /* worker/train/table.h: table_compute() */
 };
 
 /* Model and data a stage wants. */

@@ -8,7 +8,20 @@
 #ifndef WORKER_TRAIN_TABLE_H
 #define WORKER_TRAIN_TABLE_H
 
+#include "worker/link/link.h"
 #include "worker/stage/stage.h"
+#include "worker/tok/tok.h"
+
+/* What the run lends to its stages. */
+struct run_context {
+    const char *run_dir; /* RUN: a needed stage's output is RUN/<need>/final */
+    const struct backend *backend;
+    const struct tok *tok;
+    const struct encode_spec *encode;
+    const unsigned char *visited; /* (n_rows): training rows the run will see */
+    const volatile int *stop;     /* non-zero: stop with ERR_STOPPED */
+    struct link *link;
+};
 
 struct table_request {
     const char *name;    /* "reward", "reference": file name and messages */

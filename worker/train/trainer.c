@@ -159,7 +159,8 @@ static int forward(struct trainer *t, const struct part *p, enum tape_mode mode,
     int r;
 
     tape_reset(t->tape, mode);
-    tape_set_dropout(t->tape, key);
+    if (t->setup.dropout)
+        tape_set_dropout(t->tape, key);
     r = packer_fill(t->packer, t->seq + p->first, p->n, &next, &in, e);
     if (r)
         return r;
