@@ -40,6 +40,7 @@ struct tensor {
     float *grad; /* NULL until backward reaches it */
     struct tape_node *producer;
     int needs_grad;
+    struct tape_block *data_block, *grad_block; /* the step memory behind data and grad */
 };
 
 /* A micro-batch: B sequences of T tokens in all, concatenated. */
@@ -60,14 +61,17 @@ void tape_reset(struct tape *t, enum tape_mode mode);
 int tape_result(const struct tape *t, struct err *e);
 
 /* Dropout of this step: key as in op.h; every call site takes the next site number, in
- * program order, so training and recomputation agree. p < 0 or mode INFER: off. */
+ * program order, so training and recomputation agree. Off until this is called after
+ * tape_reset(), and in mode INFER. A plan calls it too: dropout needs memory. */
 void tape_set_dropout(struct tape *t, uint64_t key);
 
-/* Add d loss / d tensor (host pointer, rows * cols) as a seed, then run backward: fills
- * params' grad (+=). Consumes the tape: only tape_reset() may follow. */
+/* Set d loss / d tensor (host pointer, rows * cols; one seed a tensor), then run backward:
+ * fills params' grad (+=). Backward gives memory back as it goes, so it consumes the tape:
+ * only tape_peak() and tape_reset() may follow. In mode PLAN `grad` is not read. */
 int tape_seed(struct tape *t, struct tensor *x, const float *grad);
 int tape_backward(struct tape *t, struct err *e);
 
-size_t tape_peak(const struct tape *t); /* most bytes held at once since the last reset */
+/* Bytes of step memory needed since the last reset (the highest address in use). */
+size_t tape_peak(const struct tape *t);
 
 #endif
