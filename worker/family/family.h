@@ -66,6 +66,7 @@ struct model_config {
     int attention_bias, ff_bias;
     float norm_eps;
     double dropout, attention_dropout, head_dropout; /* as in config.json */
+    int no_attention_out_dropout; /* distilbert: none after the attention's output */
     int rotary_dims, rotary_interleaved;
     float *rotary_freq; /* (rotary_dims / 2), scaling applied; mem_alloc'ed */
     int window;         /* sliding window, 0: none */

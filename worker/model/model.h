@@ -81,7 +81,8 @@ struct model_out {
     struct tensor *logits; /* by head, above; HEAD_NONE: NULL */
     struct tensor *value;  /* (B, 1), or NULL */
     struct tensor *pooled; /* (B, D), or NULL for LM heads */
-    struct tensor *hidden; /* (T, D): last hidden states, after the final norm if any */
+    struct tensor *hidden; /* (T, D): last hidden states, after the final norm if any; NULL
+                              when single rows are pooled and keep_layers is off */
     /* verify only (when `keep_layers` was set): input of the first layer, output of each,
      * and the final norm's output (or NULL). */
     struct tensor **layer; /* L + 1 */

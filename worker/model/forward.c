@@ -1,0 +1,333 @@
+/* The one transformer, switched on a family's traits (worker/family/family.h).
+ *
+ *     post-norm (Vaswani et al. 2017)        pre-norm (Xiong et al. 2020)
+ *     x = norm(x + attention(x))             x = x + attention(norm(x))
+ *     x = norm(x + ff(x))                    x = x + ff(norm(x)), norm after the last
+ *
+ * Training, planning and inference run these same lines; so log-probabilities agree bit
+ * for bit. Where only one row of a sequence is pooled, the last layer works on those rows
+ * alone after its attention: rows do not depend on one another there, so the bits stay.
+ *
+ * Dropout sites in program order, as Hugging Face has them: embeddings; in each layer the
+ * attention probabilities, the attention's output, the feed-forward's output; the head. */
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "worker/model/head.h"
+#include "worker/model/internal.h"
+#include "worker/tape/rule.h"
+
+struct run {
+    struct model *m;
+    struct tape *t;
+    const struct packed *in;
+    struct model_out *out;
+    int keep;       /* every layer's output stays */
+    int early_pool; /* the last layer works on the pooled rows alone */
+    enum op_pool pool;
+};
+
+static struct param *slot(const struct run *r, int i)
+{
+    return i < 0 ? NULL : &r->m->param[i];
+}
+
+static void drop(const struct run *r, struct tensor *x)
+{
+    if (!r->keep)
+        tape_release(r->t, x);
+}
+
+static struct norm_spec norm_of(const struct run *r, int w, int b)
+{
+    return (struct norm_spec){.kind = r->m->config.norm,
+                              .eps = r->m->config.norm_eps,
+                              .w = slot(r, w),
+                              .b = slot(r, b)};
+}
+
+double model_dropout(const struct model *m, double configured)
+{
+    return m->options.dropout >= 0 ? m->options.dropout : configured;
+}
+
+/* ---- checks -------------------------------------------------------------------------- */
+
+static int check_tokens(const struct run *r, long b, struct err *e)
+{
+    const struct packed *in = r->in;
+    const struct dims *d = &r->m->config.dims;
+    long types = r->m->type < 0 ? 1 : d->X;
+
+    for (long i = in->cu_seqlens[b]; i < in->cu_seqlens[b + 1]; i++) {
+        if (in->ids[i] < 0 || in->ids[i] >= d->V)
+            return err_set(e, ERR_CONFIG,
+                           "sequence %ld of the batch: token id %d, but the model's "
+                           "vocabulary has %ld",
+                           b, in->ids[i], d->V);
+        if (in->types[i] < 0 || in->types[i] >= types)
+            return err_set(
+                e, ERR_CONFIG,
+                "sequence %ld of the batch: token type %d, but the model has %ld", b,
+                in->types[i], types);
+        invariant((long)in->position[i] == i - in->cu_seqlens[b]);
+    }
+    return 0;
+}
+
+static int check_batch(const struct run *r, struct err *e)
+{
+    const struct packed *in = r->in;
+    long most = r->m->config.dims.P - r->m->config.position_offset;
+
+    invariant(in->B > 0 && in->cu_seqlens[0] == 0 && in->cu_seqlens[in->B] == in->T);
+    for (long b = 0; b < in->B; b++) {
+        long n = in->cu_seqlens[b + 1] - in->cu_seqlens[b];
+
+        invariant(n > 0);
+        if (n > most) {
+            err_set(e, ERR_CONFIG,
+                    "sequence %ld of the batch has %ld tokens, but the model has %ld "
+                    "positions",
+                    b, n, most);
+            return err_mend(e, "set max_tokens to %ld or less", most);
+        }
+        if (check_tokens(r, b, e))
+            return e->code;
+    }
+    return 0;
+}
+
+/* ---- layers -------------------------------------------------------------------------- */
+
+static struct tensor *embed(struct run *r)
+{
+    const struct model *m = r->m;
+    const struct packed *in = r->in;
+    struct param *table[OP_TABLES_MAX];
+    const int *index[OP_TABLES_MAX];
+    struct norm_spec norm = norm_of(r, m->embed_norm_w, m->embed_norm_b);
+    struct tensor *x, *y;
+    int n = 0;
+
+    table[n] = slot(r, m->word);
+    index[n++] = in->ids;
+    if (m->position >= 0) {
+        int *at = arena_array(&r->t->arena, (size_t)in->T, sizeof *at);
+
+        if (!at) {
+            tape_fail(r->t, ERR_NOMEM, "out of memory for the positions of a batch");
+            return NULL;
+        }
+        for (long i = 0; i < in->T; i++)
+            at[i] = (int)in->position[i] + m->config.position_offset;
+        table[n] = slot(r, m->position);
+        index[n++] = at;
+    }
+    if (m->type >= 0) {
+        table[n] = slot(r, m->type);
+        index[n++] = in->types;
+    }
+    x = tape_embedding(r->t, n, table, index);
+    if (m->config.embedding_norm) {
+        y = tape_norm(r->t, x, NULL, &norm, 0, NULL);
+        tape_release(r->t, x);
+        x = y;
+    }
+    return tape_dropout(r->t, x, model_dropout(m, m->config.dropout), 1);
+}
+
+/* x (T,D) to the heads' outputs (T, H d), before the output matrix; x stays. */
+static struct tensor *attend(struct run *r, struct tensor *x, const struct layer_params *l)
+{
+    const struct model_config *c = &r->m->config;
+    struct attention_spec spec = {.H = (int)c->dims.H,
+                                  .K = (int)c->dims.K,
+                                  .d = (int)c->dims.d,
+                                  .causal = c->causal,
+                                  .window = c->window,
+                                  .dropout = model_dropout(r->m, c->attention_dropout)};
+    struct tensor *qkv, *o;
+
+    qkv = tape_linear(r->t, x, slot(r, l->qkv_w), slot(r, l->qkv_b), ACT_NONE);
+    if (c->position == POSITION_ROTARY)
+        qkv = tape_rotary(r->t, qkv, spec.H + spec.K, spec.d, c->rotary_dims,
+                          c->rotary_interleaved, c->rotary_freq);
+    o = tape_attention(r->t, qkv, &spec);
+    tape_release(r->t, qkv);
+    return o;
+}
+
+static struct tensor *project(struct run *r, struct tensor *o, int w, int b)
+{
+    struct tensor *h = tape_linear(r->t, o, slot(r, w), slot(r, b), ACT_NONE);
+
+    tape_release(r->t, o);
+    return h;
+}
+
+static struct tensor *feed_forward(struct run *r, struct tensor *x,
+                                   const struct layer_params *l)
+{
+    const struct model_config *c = &r->m->config;
+    int gated = c->ff == FF_GATED;
+    struct tensor *h =
+        tape_linear(r->t, x, slot(r, l->in_w), slot(r, l->in_b), gated ? ACT_NONE : c->act);
+
+    if (gated) {
+        struct tensor *y = tape_glu(r->t, h, c->act);
+
+        tape_release(r->t, h);
+        h = y;
+    }
+    return project(r, h, l->ffout_w, l->ffout_b);
+}
+
+static struct tensor *pool_rows(struct run *r, struct tensor *x)
+{
+    struct tensor *y = tape_pool(r->t, x, r->pool);
+
+    tape_release(r->t, x);
+    return y;
+}
+
+static struct tensor *post_norm_layers(struct run *r, struct tensor *x)
+{
+    const struct model_config *c = &r->m->config;
+    double p = model_dropout(r->m, c->dropout);
+
+    for (long i = 0; i < c->dims.L; i++) {
+        const struct layer_params *l = &r->m->layer[i];
+        struct norm_spec attn_norm = norm_of(r, l->attn_norm_w, l->attn_norm_b);
+        struct norm_spec ff_norm = norm_of(r, l->ff_norm_w, l->ff_norm_b);
+        struct tensor *o = attend(r, x, l), *h, *y;
+
+        if (r->early_pool && i == c->dims.L - 1) {
+            o = pool_rows(r, o);
+            x = pool_rows(r, x);
+        }
+        h = project(r, o, l->out_w, l->out_b);
+        y = tape_norm(r->t, h, x, &attn_norm, c->no_attention_out_dropout ? 0 : p, NULL);
+        drop(r, x);
+        h = feed_forward(r, y, l);
+        x = tape_norm(r->t, h, y, &ff_norm, p, NULL);
+        tape_release(r->t, y);
+        if (r->keep)
+            r->out->layer[i + 1] = x;
+    }
+    if (c->final_norm) {
+        struct norm_spec last = norm_of(r, r->m->norm_w, r->m->norm_b);
+        struct tensor *y = tape_norm(r->t, x, NULL, &last, 0, NULL);
+
+        drop(r, x);
+        r->out->norm = x = y;
+    }
+    return x;
+}
+
+/* `s` is the residual stream, y its norm. */
+static struct tensor *pre_norm_layers(struct run *r, struct tensor *s)
+{
+    const struct model *m = r->m;
+    const struct model_config *c = &m->config;
+    double p = model_dropout(m, c->dropout);
+    struct norm_spec norm = norm_of(r, m->layer[0].attn_norm_w, m->layer[0].attn_norm_b);
+    struct tensor *y = tape_norm(r->t, s, NULL, &norm, 0, NULL), *h, *o, *next;
+
+    invariant(c->final_norm);
+    for (long i = 0; i < c->dims.L; i++) {
+        const struct layer_params *l = &m->layer[i];
+
+        o = attend(r, y, l);
+        tape_release(r->t, y);
+        if (r->early_pool && i == c->dims.L - 1) {
+            o = pool_rows(r, o);
+            s = pool_rows(r, s);
+        }
+        h = project(r, o, l->out_w, l->out_b);
+        norm = norm_of(r, l->ff_norm_w, l->ff_norm_b);
+        y = tape_norm(r->t, h, s, &norm, p, &next);
+        drop(r, s);
+        s = next;
+        h = feed_forward(r, y, l);
+        tape_release(r->t, y);
+        norm = i + 1 < c->dims.L ? norm_of(r, l[1].attn_norm_w, l[1].attn_norm_b)
+                                 : norm_of(r, m->norm_w, m->norm_b);
+        y = tape_norm(r->t, h, s, &norm, p, &next);
+        tape_release(r->t, s);
+        s = next;
+        if (r->keep)
+            r->out->layer[i + 1] = s;
+    }
+    drop(r, s);
+    return r->out->norm = y;
+}
+
+/* ---- the whole ----------------------------------------------------------------------- */
+
+/* The row (0 .. T-1) that stands for each sequence, whatever the pooling. */
+static int *pooled_rows(struct run *r)
+{
+    const struct packed *in = r->in;
+    int eos = r->m->pooling == POOLING_EOS ? r->m->config.eos_id : -1;
+    int *row = arena_array(&r->t->arena, (size_t)in->B, sizeof *row);
+
+    if (!row) {
+        tape_fail(r->t, ERR_NOMEM, "out of memory for the positions of a batch");
+        return NULL;
+    }
+    for (long b = 0; b < in->B; b++) {
+        int first = in->cu_seqlens[b], last = in->cu_seqlens[b + 1] - 1;
+
+        row[b] = r->pool == POOL_LAST ? last : first;
+        for (int i = last; eos >= 0 && i >= first; i--)
+            if (in->ids[i] == eos) {
+                row[b] = i;
+                break;
+            }
+    }
+    return row;
+}
+
+int model_forward(struct model *m, struct tape *t, const struct packed *in,
+                  const struct forward_options *o, struct model_out *out, struct err *e)
+{
+    struct run r = {.m = m, .t = t, .in = in, .out = out};
+    int only = o && o->pooled_only, pools;
+    struct tensor *x;
+    int *rows;
+
+    *out = (struct model_out){0};
+    r.keep = o && o->keep_layers;
+    r.pool = head_pool(m);
+    pools = only || m->options.head == HEAD_CLASSIFY || m->options.head == HEAD_REWARD;
+    r.early_pool = pools && !r.keep && r.pool != POOL_MEAN;
+    if (check_batch(&r, e))
+        return e->code;
+    rows = pooled_rows(&r);
+    if (r.keep) {
+        out->layer =
+            arena_array(&t->arena, (size_t)m->config.dims.L + 1, sizeof *out->layer);
+        if (!out->layer)
+            tape_fail(t, ERR_NOMEM, "out of memory for the layers of a batch");
+    }
+    if (rows)
+        tape_set_batch(t, in, rows);
+    if (tape_result(t, e))
+        return e->code;
+    x = embed(&r);
+    if (r.keep)
+        out->layer[0] = x;
+    x = m->config.norm_place == NORM_POST ? post_norm_layers(&r, x)
+                                          : pre_norm_layers(&r, x);
+    if (r.early_pool) {
+        head_pooled(m, t, x, only, out);
+    } else {
+        out->hidden = x;
+        if (pools)
+            head_pooled(m, t, tape_pool(t, x, r.pool), only, out);
+        else
+            head_tokens(m, t, x, out);
+    }
+    return tape_result(t, e);
+}
