@@ -46,6 +46,8 @@ void log_line(enum log_level level, const char *fmt, ...)
         if ((unsigned char)buf[i] < 0x20 || buf[i] == 0x7f)
             buf[i] = ' ';
     buf[n++] = '\n';
-    written = write(fd >= 0 ? fd : STDERR_FILENO, buf, n);
+    written = write(STDERR_FILENO, buf, n);
+    if (fd >= 0)
+        written = write(fd, buf, n);
     (void)written; /* nobody to tell */
 }
