@@ -1,10 +1,11 @@
 /* The uplink: what a worker says to a daemon, and the control words that come back.
  *
- * Without an address every call is a no-op, so that the trainer has one code path. Sending
- * never blocks training: messages are queued (bounded; the oldest metric points are
- * replaced by a gap marker) and written by a thread. A lost daemon is not a failure: the
- * link reconnects and resends what was not acknowledged; `orphan_stop` asks for a stop when
- * the (private) daemon stays away for 2 s. */
+ * Without an address link_open() gives NULL and every call on NULL is a no-op, so that the
+ * trainer has one code path. Sending never blocks training: messages are queued (bounded;
+ * the oldest metric points are replaced by a gap marker) and written by a thread. A lost
+ * daemon is not a failure: the link reconnects and resends what was not acknowledged;
+ * `orphan_stop` asks for a stop as soon as nobody listens at the (private) daemon's address
+ * any more, or when it does not answer for 2 s. */
 #ifndef WORKER_LINK_LINK_H
 #define WORKER_LINK_LINK_H
 
@@ -21,6 +22,11 @@ struct link_hello {
     int attempt, rank, world;
     int orphan_stop;
 };
+
+/* What the daemon left in the environment: HONE_UPLINK, HONE_UPLINK_TOKEN, HONE_UPLINK_JOB,
+ * HONE_UPLINK_ATTEMPT, HONE_UPLINK_ORPHAN=stop. Sets those fields of *h and leaves stage,
+ * rank and world to the caller. */
+int link_hello_env(struct link_hello *h, struct err *e);
 
 int link_open(struct link **out, const struct link_hello *h, struct err *e);
 void link_close(struct link *l); /* flushes for at most 2 s */
