@@ -44,51 +44,24 @@ struct opt {
     const double *word_values; /* ... and what they stand for (e.g. dropout: model = -1) */
 };
 
-/* Rows: T is the struct, f both the field and the key. */
-#define OPT_BOOL(T, f, init, help)                                                         \
-    {                                                                                      \
-#f, OPT_TYPE_BOOL, offsetof(T, f), init, 0, 1, .help = help                        \
-    }
-#define OPT_INT(T, f, init, min, max, help)                                                \
-    {                                                                                      \
-#f, OPT_TYPE_INT, offsetof(T, f), init, min, max, .help = help                     \
-    }
-#define OPT_FLOAT(T, f, init, min, max, help)                                              \
-    {                                                                                      \
-#f, OPT_TYPE_FLOAT, offsetof(T, f), init, min, max, .help = help                   \
-    }
-#define OPT_ENUM(T, f, init, names, help)                                                  \
-    {                                                                                      \
-#f, OPT_TYPE_ENUM, offsetof(T, f), init, 0, 0, names, help                         \
-    }
-#define OPT_STRING(T, f, init, help)                                                       \
-    {                                                                                      \
-#f, OPT_TYPE_STRING, offsetof(T, f), .help = help, .text = init                    \
-    }
-#define OPT_PATH(T, f, help)                                                               \
-    {                                                                                      \
-#f, OPT_TYPE_PATH, offsetof(T, f), .help = help                                    \
-    }
-#define OPT_STRINGS(T, f, help)                                                            \
-    {                                                                                      \
-#f, OPT_TYPE_STRINGS, offsetof(T, f), .help = help                                 \
-    }
-#define OPT_PATHS(T, f, help)                                                              \
-    {                                                                                      \
-#f, OPT_TYPE_PATHS, offsetof(T, f), .help = help                                   \
-    }
-#define OPT_FLOATS(T, f, help)                                                             \
-    {                                                                                      \
-#f, OPT_TYPE_FLOATS, offsetof(T, f), .help = help                                  \
-    }
-#define OPT_NODE(T, f, help)                                                               \
-    {                                                                                      \
-#f, OPT_TYPE_NODE, offsetof(T, f), .help = help                                    \
-    }
-#define OPT_END                                                                            \
-    {                                                                                      \
-        0                                                                                  \
-    }
+/* Rows: T is the struct, f both the field and the key, h the help text. */
+/* clang-format off */
+#define OPT_BOOL(T, f, init, h) {#f, OPT_TYPE_BOOL, offsetof(T, f), init, 0, 1, .help = h}
+#define OPT_INT(T, f, init, min, max, h)                                                   \
+    {#f, OPT_TYPE_INT, offsetof(T, f), init, min, max, .help = h}
+#define OPT_FLOAT(T, f, init, min, max, h)                                                 \
+    {#f, OPT_TYPE_FLOAT, offsetof(T, f), init, min, max, .help = h}
+#define OPT_ENUM(T, f, init, names, h)                                                     \
+    {#f, OPT_TYPE_ENUM, offsetof(T, f), init, 0, 0, names, h}
+#define OPT_STRING(T, f, init, h)                                                          \
+    {#f, OPT_TYPE_STRING, offsetof(T, f), .help = h, .text = init}
+#define OPT_PATH(T, f, h) {#f, OPT_TYPE_PATH, offsetof(T, f), .help = h}
+#define OPT_STRINGS(T, f, h) {#f, OPT_TYPE_STRINGS, offsetof(T, f), .help = h}
+#define OPT_PATHS(T, f, h) {#f, OPT_TYPE_PATHS, offsetof(T, f), .help = h}
+#define OPT_FLOATS(T, f, h) {#f, OPT_TYPE_FLOATS, offsetof(T, f), .help = h}
+#define OPT_NODE(T, f, h) {#f, OPT_TYPE_NODE, offsetof(T, f), .help = h}
+#define OPT_END {0}
+/* clang-format on */
 
 void opt_defaults(const struct opt *table, void *config);
 
