@@ -30,3 +30,28 @@ if(NOT HONE_SANITIZE)
     hone_script_tests(sanitize sanitize)
     set_tests_properties(sanitize_quick PROPERTIES TIMEOUT 2400)
 endif()
+
+# hone_fuzz(<name> <libraries>...)
+#
+# tests/fuzz/fuzz_<name>.c defines LLVMFuzzerTestOneInput. Its corpus,
+# tests/fuzz/corpus/<name>/, is replayed as the ctest fuzz_<name> (label quick) with any
+# compiler. With clang and -DHONE_FUZZ=ON the libFuzzer program tests/libfuzz_<name> is
+# built as well: run it on a copy of the corpus.
+function(hone_fuzz name)
+    set(source ${PROJECT_SOURCE_DIR}/tests/fuzz/fuzz_${name}.c)
+    set(corpus ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name})
+    add_executable(fuzz_${name} ${source} ${PROJECT_SOURCE_DIR}/tests/fuzz/replay.c)
+    target_link_libraries(fuzz_${name} PRIVATE ${ARGN})
+    set_target_properties(fuzz_${name} PROPERTIES
+        RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+    add_test(NAME fuzz_${name} COMMAND fuzz_${name} ${corpus}
+        WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(fuzz_${name} PROPERTIES LABELS quick TIMEOUT 120)
+    if(HONE_FUZZ)
+        add_executable(libfuzz_${name} ${source})
+        target_link_libraries(libfuzz_${name} PRIVATE ${ARGN} -fsanitize=fuzzer)
+        set_target_properties(libfuzz_${name} PROPERTIES
+            RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+    endif()
+endfunction()
+hone_fuzz(node hone_base)
