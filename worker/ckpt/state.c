@@ -260,14 +260,19 @@ int state_newest(const char *parent, long *step, struct err *e)
 
 int state_prune(const char *parent, size_t keep, struct err *e)
 {
-    char path[FILE_PATH_MAX];
+    char path[FILE_PATH_MAX], aside[FILE_PATH_MAX];
     long *steps;
     size_t n;
     int r = state_list(parent, &steps, &n, e);
 
     for (size_t i = 0; !r && i + keep < n; i++) {
         state_path(path, parent, steps[i]);
-        r = file_remove_tree(path, e);
+        /* Under another name first: half a checkpoint must not keep its name. */
+        r = state_begin(parent, "old", aside, e);
+        if (!r)
+            r = file_rename(path, aside, e);
+        if (!r)
+            r = file_remove_tree(aside, e);
     }
     mem_free(steps);
     return r;

@@ -31,6 +31,8 @@ struct resources {
     int precision;         /* enum: auto, f32, bf16, fp16 */
 };
 
+enum { SELECT_BEST, SELECT_LAST };
+
 /* Keys every stage takes. */
 struct common_options {
     double epochs; /* given or default; 0 when steps rule */
@@ -82,6 +84,8 @@ int spec_read(struct spec *s, const char *path, const char *const *set, struct p
               struct err *e);
 void spec_fini(struct spec *s);
 void spec_write_resolved(const struct spec *s, struct str *out); /* YAML, absolute paths */
+/* The metric `select: best` goes by: select_metric by name, else the stage's default. */
+const char *spec_select_metric(const struct stage_spec *s);
 struct stage_spec *spec_find_stage(struct spec *s, const char *name);
 
 #endif

@@ -1,0 +1,193 @@
+/* Loading a job's shared parts; see job.h. */
+#include "worker/train/job.h"
+
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "worker/data/prefer.h"
+#include "worker/model/model.h"
+#include "worker/stage/stage.h"
+#include "worker/train/infer.h"
+
+static int load_split(struct job *j, enum split split, struct err *e)
+{
+    struct problems p;
+    int r;
+
+    problems_init(&p, NULL);
+    r = dataset_load(&j->data[split], &j->spec->data, split, j->spec->task.labels.text,
+                     j->spec->task.labels.n, &p, e);
+    for (int i = 0; i < p.n; i++)
+        if (p.item[i].warning)
+            log_warn("%s%s%s", p.item[i].where, *p.item[i].where ? ": " : "",
+                     p.item[i].message);
+    if (r && p.errors > 1)
+        problems_print(&p, "hone");
+    problems_fini(&p);
+    return r;
+}
+
+static int hash_rows(struct job *j, struct err *e)
+{
+    struct hash_stream *h = hash_new();
+    const struct dataset *d = &j->data[SPLIT_TRAIN];
+
+    if (!h)
+        return err_set(e, ERR_NOMEM, "hash of the data: out of memory");
+    for (size_t i = 0; i < d->n; i++) {
+        hash_add(h, &d->row[i].label, sizeof d->row[i].label);
+        for (int t = 0; t < 2 && d->row[i].text[t]; t++)
+            hash_add(h, d->row[i].text[t], d->row[i].len[t] + 1);
+    }
+    hash_hex(h, j->data_hash);
+    hash_free(h);
+    return 0;
+}
+
+/* Distances between candidate texts: cosine of the base model's mean-pooled states. */
+static int embed_candidates(struct job *j, double *distance, struct err *e)
+{
+    struct model_options o = {
+        .backend = j->backend, .head = HEAD_NONE, .pooling = POOLING_MEAN, .dropout = 0};
+    struct sequences s = {0};
+    struct model *m = NULL;
+    struct row *row = mem_array((size_t)j->K, sizeof *row);
+    float *x = NULL;
+    int r;
+
+    if (!row)
+        return err_set(e, ERR_NOMEM, "preference order: out of memory");
+    for (int i = 0; i < j->K; i++) {
+        row[i].text[0] = j->spec->task.candidate_text[i];
+        row[i].len[0] = strlen(row[i].text[0]);
+    }
+    r = encode_policy(&s, row, (size_t)j->K, &j->encode, e);
+    if (!r)
+        r = model_open(&m, j->spec->model, &o, e);
+    if (r)
+        goto done;
+    x = mem_array((size_t)j->K * (size_t)model_get_info(m)->width, sizeof *x);
+    r = x ? infer_embeddings(m, &s, x, e)
+          : err_set(e, ERR_NOMEM, "preference order: out of memory");
+    if (!r)
+        prefer_cosine(j->K, (int)model_get_info(m)->width, x, distance);
+done:
+    model_close(m);
+    sequences_fini(&s);
+    mem_free(row);
+    mem_free(x);
+    return r;
+}
+
+static int make_order(struct job *j, struct err *e)
+{
+    const struct task_spec *task = &j->spec->task;
+    size_t K = (size_t)j->K;
+    double *distance = NULL;
+    int r = 0;
+
+    j->order = mem_array(K * K, sizeof *j->order);
+    if (!j->order)
+        return err_set(e, ERR_NOMEM, "preference order: out of memory");
+    if (task->order != ORDER_ORDINAL) {
+        distance = mem_array(K * K, sizeof *distance);
+        if (!distance)
+            return err_set(e, ERR_NOMEM, "preference order: out of memory");
+        r = task->order == ORDER_MATRIX
+                ? prefer_read_matrix(task->order_text, j->K, distance, e)
+                : embed_candidates(j, distance, e);
+    }
+    if (!r)
+        prefer_order(j->K, distance, (enum prefer_ties)task->ties, j->order);
+    mem_free(distance);
+    return r ? err_wrap(e, "preference order") : 0;
+}
+
+/* max_tokens against the model's positions, and against the longest candidate. */
+static int check_lengths(struct job *j, int wants_reward, struct err *e)
+{
+    struct model_info info;
+    long max = j->spec->data.max_tokens;
+    int r = model_read_info(j->spec->model, &info, e);
+
+    if (r)
+        return r;
+    if (info.positions && max > info.positions) {
+        err_set(e, ERR_CONFIG, "data.max_tokens: %ld is beyond the %ld positions of %s",
+                max, info.positions, j->spec->model);
+        return err_mend(e, "set max_tokens to at most %ld", info.positions);
+    }
+    if (wants_reward) {
+        long least = encode_least_tokens(&j->encode, j->data[SPLIT_TRAIN].pairs, e);
+
+        if (least < 0)
+            return (int)least;
+        if (max < least) {
+            err_set(e, ERR_CONFIG,
+                    "data.max_tokens: %ld leaves no room beside the "
+                    "longest candidate",
+                    max);
+            return err_mend(e, "set max_tokens to at least %ld", least);
+        }
+    }
+    return 0;
+}
+
+static int wants_reward_input(const struct spec *spec)
+{
+    for (size_t i = 0; i < spec->n_stages; i++) {
+        const struct stage_spec *s = &spec->stage[i];
+        struct stage_shape shape = {0};
+
+        s->stage->shape(s->config, spec, &shape);
+        if (shape.reward_input)
+            return 1;
+    }
+    return 0;
+}
+
+int job_open(struct job *j, const struct spec *spec, struct err *e)
+{
+    int wants_reward = wants_reward_input(spec);
+    int r = 0;
+
+    memset(j, 0, sizeof *j);
+    j->spec = spec;
+    j->K = (int)spec->task.labels.n;
+    j->backend = backend_find("auto");
+    j->backend->set_threads((int)spec->resources.threads);
+    for (int split = 0; !r && split < SPLITS; split++)
+        r = load_split(j, (enum split)split, e);
+    if (!r && !j->data[SPLIT_TRAIN].n)
+        r = err_set(e, ERR_CONFIG, "the training split has no rows");
+    if (!r)
+        r = hash_rows(j, e);
+    if (!r)
+        r = tok_open(&j->tok, spec->model, e);
+    if (r)
+        goto fail;
+    j->encode = (struct encode_spec){.tok = j->tok,
+                                     .max_tokens = spec->data.max_tokens,
+                                     .prefix = spec->task.prefix,
+                                     .candidate = spec->task.candidate_text,
+                                     .n_candidates = j->K};
+    r = check_lengths(j, wants_reward, e);
+    if (!r)
+        r = make_order(j, e);
+    if (!r)
+        return 0;
+fail:
+    job_close(j);
+    return r;
+}
+
+void job_close(struct job *j)
+{
+    for (int i = 0; i < SPLITS; i++)
+        dataset_fini(&j->data[i]);
+    tok_close(j->tok);
+    mem_free(j->order);
+    memset(j, 0, sizeof *j);
+}

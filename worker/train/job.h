@@ -1,0 +1,31 @@
+/* What all stages of a job share, loaded and checked once before step 0: the splits, the
+ * tokenizer, the back end, the preference order.
+ *
+ * Fails as its parts do; every message names file and row. Warnings go to the log. */
+#ifndef WORKER_TRAIN_JOB_H
+#define WORKER_TRAIN_JOB_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "kernels/backend.h"
+#include "worker/data/dataset.h"
+#include "worker/data/encode.h"
+#include "worker/spec/spec.h"
+#include "worker/tok/tok.h"
+
+struct job {
+    const struct spec *spec;
+    const struct backend *backend;
+    struct tok *tok;
+    struct encode_spec encode;
+    struct dataset data[SPLITS];
+    int K;
+    int *order;         /* (K, K), worker/data/prefer.h */
+    char data_hash[33]; /* of the training rows: text and label */
+};
+
+int job_open(struct job *j, const struct spec *spec, struct err *e);
+void job_close(struct job *j); /* total */
+
+#endif

@@ -1,0 +1,451 @@
+/* The stage's state machine; see loop.h. A step that is not finite is skipped and counted;
+ * STREAK_MAX of them in a row end the stage with ERR_FAILED, and the last good checkpoint
+ * stays. */
+#include "worker/train/loop.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "worker/ckpt/state.h"
+#include "worker/train/infer.h"
+#include "worker/train/loop_internal.h"
+
+enum { STREAK_MAX = 10 };
+enum phase { PHASE_TRAIN, PHASE_EVAL, PHASE_SAVE, PHASE_BEST, PHASE_FINAL, PHASE_STOP };
+
+double loop_elapsed(const struct loop *l)
+{
+    return clock_now() - l->started;
+}
+
+int loop_record(struct loop *l, const char *split, const struct metric_list *m,
+                struct err *e)
+{
+    struct str line = {0};
+    double epoch = (double)l->p.step / (double)l->steps_per_epoch;
+    int r;
+
+    record_format(&line, l->p.step, epoch, loop_elapsed(l), split, m);
+    if (str_failed(&line)) {
+        str_fini(&line);
+        return err_set(e, ERR_NOMEM, "%s: out of memory", l->record.path);
+    }
+    r = record_line(&l->record, line.s, e);
+    if (!r)
+        link_metric(l->o.link, line.s);
+    str_fini(&line);
+    return r;
+}
+
+static void infer_progress(void *arg, size_t done, size_t n)
+{
+    struct loop *l = arg;
+
+    link_progress(l->o.link, "eval", (long)done, (long)n, "{}");
+}
+
+/* Outputs of a split and the stage's metrics over them. *logits: (n, S, O), mem_alloc'ed;
+ * NULL pointer: not wanted. */
+int loop_measure(struct loop *l, struct model *m, const struct sequences *s,
+                 enum split split, float **logits, struct metric_list *out, struct err *e)
+{
+    const struct dataset *d = &l->o.job->data[split];
+    struct infer_options o = {.micro_tokens = l->c->micro_tokens,
+                              .progress = infer_progress,
+                              .arg = l,
+                              .stop = l->o.stop};
+    float *x = mem_array(s->n * (size_t)model_outputs(m), sizeof *x);
+    int *label = mem_array(d->n + 1, sizeof *label);
+    int r = 0;
+
+    if (!x || !label)
+        r = err_set(e, ERR_NOMEM, "evaluation: out of memory");
+    if (!r)
+        r = infer_outputs(m, s, &o, x, NULL, e);
+    for (size_t i = 0; !r && i < d->n; i++)
+        label[i] = d->row[i].label;
+    out->n = 0;
+    if (!r)
+        r = l->stage->evaluate(&l->run, label, d->n, x, out, e);
+    mem_free(label);
+    if (r || !logits) {
+        mem_free(x);
+        x = NULL;
+    }
+    if (logits)
+        *logits = x;
+    return r ? err_wrap(e, "evaluate %s on %s", l->o.stage->name, split_names[split]) : 0;
+}
+
+int loop_save_model(struct loop *l, const char *name, struct err *e)
+{
+    char tmp[FILE_PATH_MAX];
+    struct err ignored;
+    int r = state_begin(l->dir, name, tmp, e);
+
+    if (!r)
+        r = model_save(l->model, tmp, l->extra, e);
+    if (!r)
+        r = state_commit(l->dir, name, tmp, e);
+    if (r)
+        file_remove_tree(tmp, &ignored); /* gives a full disk its space back */
+    return r ? err_wrap(e, "save %s/%s", l->o.stage->name, name) : 0;
+}
+
+int loop_save(struct loop *l, struct err *e)
+{
+    struct snapshot s = {.dir = l->dir,
+                         .job_hash = l->o.job_hash,
+                         .data_hash = l->o.job->data_hash,
+                         .model = l->model,
+                         .trainer = l->trainer,
+                         .run = &l->run,
+                         .progress = &l->p,
+                         .extra = l->extra};
+    int r;
+
+    if (l->saved == l->p.step)
+        return 0;
+    link_progress(l->o.link, "save", l->p.step, l->total, "{}");
+    l->p.elapsed = loop_elapsed(l);
+    l->p.metrics_bytes = l->record.size;
+    r = record_sync(&l->record, e);
+    if (!r)
+        r = snapshot_save(&s, e);
+    if (!r)
+        l->saved = l->p.step;
+    if (!r)
+        r = state_prune(l->dir, l->c->keep ? (size_t)l->c->keep : 2, e);
+    return r;
+}
+
+/* best/ is the newest evaluation's model: linked when it is a checkpoint as well. */
+static int save_best(struct loop *l, struct err *e)
+{
+    char checkpoint[FILE_PATH_MAX], tmp[FILE_PATH_MAX];
+    int r;
+
+    if (l->saved != l->p.step)
+        return loop_save_model(l, "best", e);
+    state_path(checkpoint, l->dir, l->saved);
+    r = state_begin(l->dir, "best", tmp, e);
+    if (!r)
+        r = state_link_files(checkpoint, tmp, e);
+    return r ? r : state_commit(l->dir, "best", tmp, e);
+}
+
+static int lower_is_better(const char *metric)
+{
+    static const char *const lower[] = {"nll", "ece", "mae", "loss"};
+
+    for (size_t i = 0; i < sizeof lower / sizeof *lower; i++)
+        if (!strcmp(metric, lower[i]))
+            return 1;
+    return 0;
+}
+
+/* Is the newest evaluation the best so far? Ties go to the lower validation NLL. */
+static void compare_best(struct loop *l, double value, double nll)
+{
+    double sign = lower_is_better(l->select) ? -1 : 1;
+    struct progress *p = &l->p;
+    int better = p->best_step < 0 || sign * value > sign * p->best_value ||
+                 (value == p->best_value && nll < p->best_nll);
+
+    if (!better)
+        return;
+    p->best_step = p->step;
+    p->best_value = value;
+    p->best_nll = nll;
+    l->want_best = 1;
+}
+
+static int early_stop(struct loop *l, const struct metric_list *m, struct err *e)
+{
+    const char *name = l->c->stop_metric;
+    double value, sign;
+
+    if (!name)
+        return 0;
+    value = metric_get(m, name);
+    if (isnan(value))
+        return err_set(e, ERR_CONFIG, "stage %s: stop.metric: it has no metric \"%s\"",
+                       l->o.stage->name, name);
+    sign = lower_is_better(name) ? -1 : 1;
+    if (isnan(l->p.stop_value) || sign * value > sign * l->p.stop_value) {
+        l->p.stop_value = value;
+        l->p.stop_count = 0;
+    } else if (++l->p.stop_count >= l->c->stop_patience) {
+        l->p.finished = 1;
+        log_info("%s: %s has not improved for %ld evaluations: training ends",
+                 l->o.stage->name, name, l->p.stop_count);
+    }
+    return 0;
+}
+
+static int evaluate(struct loop *l, struct err *e)
+{
+    struct metric_list m = {.n = 0};
+    struct str line = {0};
+    double value;
+    int r;
+
+    r = loop_measure(l, l->model, &l->validation, SPLIT_VALIDATION, NULL, &m, e);
+    if (r)
+        return r;
+    l->p.evaluated = l->p.step;
+    value = metric_get(&m, l->select);
+    if (isnan(value) && l->c->select == SELECT_BEST)
+        return err_set(e, ERR_CONFIG, "stage %s: select: it has no metric \"%s\"",
+                       l->o.stage->name, l->select);
+    compare_best(l, value, metric_get(&m, "nll"));
+    r = early_stop(l, &m, e);
+    if (!r)
+        r = loop_record(l, "validation", &m, e);
+    for (int i = 0; i < m.n && i < 6; i++)
+        str_addf(&line, " %s %.4g", m.name[i], m.value[i]);
+    log_info("%s: validation at step %ld:%s%s", l->o.stage->name, l->p.step, str_get(&line),
+             l->want_best ? " (best)" : "");
+    str_fini(&line);
+    return r;
+}
+
+static void add_to_interval(struct interval *v, const struct step_result *s)
+{
+    v->steps++;
+    v->tokens += (double)s->tokens;
+    if (s->bad) {
+        v->skipped++;
+        return;
+    }
+    v->loss += s->loss;
+    v->grad_norm += s->grad_norm;
+    for (int i = 0; i < s->metrics.n; i++) {
+        int j = 0;
+
+        while (j < v->sum.n && strcmp(v->sum.name[j], s->metrics.name[i]))
+            j++;
+        if (j < v->sum.n)
+            v->sum.value[j] += s->metrics.value[i];
+        else
+            metric_add(&v->sum, s->metrics.name[i], s->metrics.value[i]);
+    }
+}
+
+/* A line of metrics.jsonl with the means since the last one, and one for people. */
+static int log_interval(struct loop *l, double lr, struct err *e)
+{
+    struct interval *v = &l->p.interval;
+    struct metric_list m = {.n = 0};
+    double n = (double)(v->steps - v->skipped);
+    double speed = v->seconds > 0 ? v->tokens / v->seconds : 0;
+    int r;
+
+    metric_add(&m, "loss", n > 0 ? v->loss / n : NAN);
+    metric_add(&m, "lr", lr);
+    metric_add(&m, "grad_norm", n > 0 ? v->grad_norm / n : NAN);
+    metric_add(&m, "tokens", l->p.tokens);
+    metric_add(&m, "tokens_per_second", speed);
+    if (l->p.skipped)
+        metric_add(&m, "skipped", (double)l->p.skipped);
+    for (int i = 0; n > 0 && i < v->sum.n && m.n < METRICS_MAX; i++)
+        metric_add(&m, v->sum.name[i], v->sum.value[i] / n);
+    r = loop_record(l, "train", &m, e);
+    log_info("%s: step %ld/%ld epoch %.2f loss %.4f lr %.2e grad norm %.3g, %.0f tokens/s",
+             l->o.stage->name, l->p.step, l->total,
+             (double)l->p.step / (double)l->steps_per_epoch, m.value[0], lr, m.value[2],
+             speed);
+    memset(v, 0, sizeof *v);
+    return r;
+}
+
+static void tell_progress(struct loop *l, const struct step_result *s, double seconds)
+{
+    struct str json = {0};
+
+    str_add(&json, "{\"loss\": ");
+    json_number(&json, s->loss);
+    str_add(&json, ", \"lr\": ");
+    json_number(&json, s->lr);
+    str_add(&json, ", \"tokens_per_second\": ");
+    json_number(&json, seconds > 0 ? (double)s->tokens / seconds : 0);
+    str_add_char(&json, '}');
+    link_progress(l->o.link, "train", l->p.step, l->total, str_get(&json));
+    str_fini(&json);
+}
+
+/* Rows of step `step`: the next `batch` of its epoch's permutation; the last batch of an
+ * epoch may be smaller. */
+static int batch_of(struct loop *l, const uint32_t **example, size_t *n, struct err *e)
+{
+    long epoch = l->p.step / l->steps_per_epoch;
+    size_t rows = l->o.job->data[SPLIT_TRAIN].n;
+    size_t first = (size_t)(l->p.step % l->steps_per_epoch) * (size_t)l->batch;
+
+    if (epoch != l->epoch) {
+        if (order_epoch(l->order, rows, l->run.seed, l->o.stage->name, epoch))
+            return err_set(e, ERR_NOMEM, "order of epoch %ld: out of memory", epoch);
+        l->epoch = epoch;
+    }
+    *example = l->order + first;
+    *n = rows - first < (size_t)l->batch ? rows - first : (size_t)l->batch;
+    return 0;
+}
+
+static int skipped_step(struct loop *l, const char *tensor, struct err *e)
+{
+    struct progress *p = &l->p;
+
+    p->skipped++;
+    if (!p->streak++) {
+        p->streak_step = p->step + 1;
+        snprintf(p->streak_tensor, sizeof p->streak_tensor, "%s", tensor);
+    }
+    log_warn("%s: step %ld skipped: %s is not finite", l->o.stage->name, p->step + 1,
+             tensor);
+    if (p->streak < STREAK_MAX)
+        return 0;
+    err_set(e, ERR_FAILED,
+            "%s: loss or gradients were not finite for %d steps in a row; it began at step "
+            "%ld in %s",
+            l->o.stage->name, STREAK_MAX, p->streak_step, p->streak_tensor);
+    return err_mend(e, "lower lr; the last good checkpoint is kept in %s", l->dir);
+}
+
+static int train(struct loop *l, struct err *e)
+{
+    const uint32_t *example;
+    struct step_result s;
+    size_t n;
+    double begin = clock_now(), seconds;
+    int r = batch_of(l, &example, &n, e);
+
+    if (!r)
+        r = trainer_step(l->trainer, l->p.step, example, n, &s, e);
+    if (r)
+        return err_wrap(e, "%s: step %ld", l->o.stage->name, l->p.step + 1);
+    seconds = clock_now() - begin;
+    add_to_interval(&l->p.interval, &s);
+    l->p.interval.seconds += seconds;
+    l->p.seconds += seconds;
+    l->p.tokens += (double)s.tokens;
+    if (s.bad) {
+        r = skipped_step(l, s.bad, e);
+        if (r)
+            return r;
+    } else {
+        l->p.streak = 0;
+    }
+    l->p.step++;
+    tell_progress(l, &s, seconds);
+    if (l->p.step % l->log_every == 0 || l->p.step == l->total)
+        r = log_interval(l, s.lr, e);
+    return r;
+}
+
+static int ended(const struct loop *l)
+{
+    return l->p.finished || l->p.step >= l->total;
+}
+
+static int due(const struct loop *l, long every)
+{
+    return l->p.step > 0 && (l->p.step % every == 0 || l->p.step >= l->total);
+}
+
+/* What comes next at this boundary. */
+static enum phase next_phase(struct loop *l)
+{
+    enum link_control word = link_control(l->o.link);
+    int code = 0;
+    struct err e;
+
+    if (word == CONTROL_CHECKPOINT)
+        l->want_save = 1;
+    if (*l->o.stop || word == CONTROL_STOP || word == CONTROL_ABORT)
+        code = ERR_STOPPED;
+    if (comm_self()->agree(comm_self(), &code, &e))
+        code = ERR_STOPPED;
+    if (code) {
+        l->want_save = word != CONTROL_ABORT;
+        return PHASE_STOP;
+    }
+    if (l->validation.n && due(l, l->eval_every) && l->p.evaluated != l->p.step)
+        return PHASE_EVAL;
+    if ((l->want_save || due(l, l->checkpoint_every) || ended(l)) && l->saved != l->p.step)
+        return PHASE_SAVE;
+    if (l->want_best)
+        return PHASE_BEST;
+    return ended(l) ? PHASE_FINAL : PHASE_TRAIN;
+}
+
+static int stop(struct loop *l, struct err *e)
+{
+    int r = l->want_save ? loop_save(l, e) : 0;
+
+    if (r)
+        return r;
+    err_set(e, ERR_STOPPED, "%s: stopped on request at step %ld of %ld", l->o.stage->name,
+            l->p.step, l->total);
+    return err_mend(e, "go on with --resume");
+}
+
+static int run_phases(struct loop *l, struct err *e)
+{
+    for (;;) {
+        enum phase phase = next_phase(l);
+        int r = 0;
+
+        switch (phase) {
+        case PHASE_TRAIN:
+            r = fault_hit(FAULT_STEP) ? err_errno(e, ERR_IO, errno, "step boundary")
+                                      : train(l, e);
+            break;
+        case PHASE_EVAL:
+            r = evaluate(l, e);
+            if (r == ERR_STOPPED)
+                r = 0; /* the boundary sees the request again */
+            break;
+        case PHASE_SAVE:
+            l->want_save = 0;
+            r = loop_save(l, e);
+            break;
+        case PHASE_BEST:
+            l->want_best = 0;
+            r = save_best(l, e);
+            break;
+        case PHASE_FINAL:
+            return 0;
+        case PHASE_STOP:
+            return stop(l, e);
+        }
+        if (r)
+            return r;
+    }
+}
+
+int loop_run(const struct loop_options *o, struct err *e)
+{
+    struct loop *l = mem_alloc(sizeof *l);
+    int r;
+
+    if (!l)
+        return err_set(e, ERR_NOMEM, "stage %s: out of memory", o->stage->name);
+    l->o = *o;
+    r = loop_load(l, e);
+    if (!r)
+        r = run_phases(l, e);
+    if (!r)
+        r = loop_final(l, e);
+    if (!r)
+        r = loop_test(l, e);
+    loop_unload(l);
+    mem_free(l);
+    return r;
+}

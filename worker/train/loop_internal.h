@@ -1,0 +1,61 @@
+/* Inside the loop of a stage: shared by loop.c, loop_load.c and loop_end.c alone. */
+#ifndef WORKER_TRAIN_LOOP_INTERNAL_H
+#define WORKER_TRAIN_LOOP_INTERNAL_H
+
+#include "base/arena.h"
+#include "base/file.h"
+#include "worker/train/loop.h"
+#include "worker/train/record.h"
+#include "worker/train/snapshot.h"
+#include "worker/train/table.h"
+#include "worker/train/trainer.h"
+
+struct loop {
+    struct loop_options o;
+    const struct stage *stage;
+    const struct common_options *c;
+    struct arena arena;
+    char dir[FILE_PATH_MAX];    /* RUN/<stage> */
+    char source[FILE_PATH_MAX]; /* the model it starts from */
+    const char *extra;          /* for hone.json */
+    const char *select;         /* metric that picks the best evaluation */
+    struct stage_shape shape;
+    struct run_context context;
+    struct stage_run run;
+    struct model *model;
+    enum pooling pooling;
+    struct trainer *trainer;
+    struct sequences train, validation;
+    unsigned char *visited;
+    struct record record;
+    struct progress p;
+
+    long batch, steps_per_epoch, total, log_every, eval_every, checkpoint_every;
+    uint32_t *order; /* of epoch `epoch` */
+    long epoch;
+    long saved; /* step of the newest checkpoint, -1: none */
+    int want_save, want_best;
+    double started; /* clock_now() at the beginning of this attempt, less earlier ones */
+};
+
+/* loop_load.c: everything before the first step (or after it, on resume). */
+int loop_load(struct loop *l, struct err *e);
+void loop_unload(struct loop *l); /* total */
+int loop_open_model(struct loop *l, const char *dir, int trainable, struct model **out,
+                    struct err *e);
+int loop_encode(struct loop *l, enum split split, struct sequences *out, struct err *e);
+
+/* loop_end.c: final/, its measurements, stage.json. */
+int loop_final(struct loop *l, struct err *e);
+int loop_test(struct loop *l, struct err *e);
+
+/* loop.c */
+int loop_measure(struct loop *l, struct model *m, const struct sequences *s,
+                 enum split split, float **logits, struct metric_list *out, struct err *e);
+int loop_save_model(struct loop *l, const char *name, struct err *e);
+int loop_save(struct loop *l, struct err *e);
+int loop_record(struct loop *l, const char *split, const struct metric_list *m,
+                struct err *e);
+double loop_elapsed(const struct loop *l);
+
+#endif

@@ -1,0 +1,301 @@
+/* Before the first step: options resolved to steps, sequences, tables, model, trainer, and
+ * on resume the newest good checkpoint. Everything that can be wrong is found here. */
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "worker/ckpt/state.h"
+#include "worker/train/loop_internal.h"
+
+static const struct stage_spec *needed(const struct loop *l, int need)
+{
+    return &l->o.job->spec->stage[l->o.stage->needs[need]];
+}
+
+/* Folder of the model the stage starts from: the job's, or a finished stage's output. */
+static int find_source(struct loop *l, struct err *e)
+{
+    const struct spec *spec = l->o.job->spec;
+    int need = l->stage->init_from
+                   ? l->stage->init_from(l->o.stage->config, spec, l->o.stage)
+                   : -1;
+    int n;
+
+    if (need < 0)
+        return file_join(l->source, sizeof l->source, "", spec->model, e);
+    n = snprintf(l->source, sizeof l->source, "%s/%s/final", l->o.run_dir,
+                 needed(l, need)->name);
+    if (n >= (int)sizeof l->source)
+        return err_set(e, ERR_CONFIG, "path is too long: %s", l->o.run_dir);
+    return 0;
+}
+
+static int check_needs(struct loop *l, struct err *e)
+{
+    char path[FILE_PATH_MAX];
+
+    for (int i = 0; i < l->o.stage->n_needs; i++) {
+        const char *name = needed(l, i)->name;
+
+        if (snprintf(path, sizeof path, "%s/%s/final", l->o.run_dir, name) >=
+            (int)sizeof path)
+            return err_set(e, ERR_CONFIG, "path is too long: %s", l->o.run_dir);
+        if (file_is_dir(path))
+            continue;
+        err_set(e, ERR_CONFIG, "stage %s needs %s, which has not finished: %s is not there",
+                l->o.stage->name, name, path);
+        return err_mend(e, "run stage %s first", name);
+    }
+    return 0;
+}
+
+/* What the Hugging Face format cannot say, for hone.json. */
+static int make_extra(struct loop *l, struct err *e)
+{
+    const struct spec *spec = l->o.job->spec;
+    struct str s = {0};
+
+    str_add(&s, "{\"candidates\": [");
+    for (int i = 0; i < l->o.job->K; i++) {
+        const char *text = spec->task.candidate_text[i];
+
+        str_add(&s, i ? ", " : "");
+        str_add_json(&s, text, strlen(text));
+    }
+    str_addf(&s, "], \"max_tokens\": %ld, \"prefix\": ", spec->data.max_tokens);
+    if (spec->task.prefix)
+        str_add_json(&s, spec->task.prefix, strlen(spec->task.prefix));
+    else
+        str_add(&s, "null");
+    str_add(&s, ", \"provenance\": {\"job\": ");
+    str_add_json(&s, spec->name, strlen(spec->name));
+    str_add(&s, ", \"stage\": ");
+    str_add_json(&s, l->o.stage->name, strlen(l->o.stage->name));
+    str_addf(&s, ", \"seed\": %ld, \"hone\": \"%s\"}}", spec->seed, HONE_VERSION);
+    l->extra = str_failed(&s) ? NULL : arena_strdup(&l->arena, s.s);
+    str_fini(&s);
+    return l->extra ? 0
+                    : err_set(e, ERR_NOMEM, "stage %s: out of memory", l->o.stage->name);
+}
+
+static long at_least_one(double x)
+{
+    return x < 1 ? 1 : (long)x;
+}
+
+/* Steps, and the intervals that were left to suit the length. */
+static void resolve_lengths(struct loop *l)
+{
+    const struct common_options *c = l->c;
+    long rows = (long)l->run.n_rows;
+
+    l->batch = c->batch;
+    l->steps_per_epoch = (rows + l->batch - 1) / l->batch;
+    l->total = c->steps;
+    if (!l->total)
+        l->total = at_least_one(ceil(c->epochs * (double)l->steps_per_epoch - 1e-9));
+    l->log_every = c->log_every ? c->log_every : at_least_one((double)l->total / 100);
+    l->eval_every = c->eval_every ? c->eval_every : l->steps_per_epoch;
+    l->checkpoint_every = c->checkpoint_every        ? c->checkpoint_every
+                          : l->steps_per_epoch < 500 ? l->steps_per_epoch
+                                                     : 500;
+}
+
+int loop_encode(struct loop *l, enum split split, struct sequences *out, struct err *e)
+{
+    const struct dataset *d = &l->o.job->data[split];
+    int r = l->shape.reward_input ? encode_reward(out, d->row, d->n, &l->o.job->encode, e)
+                                  : encode_policy(out, d->row, d->n, &l->o.job->encode, e);
+
+    if (!r && out->truncated)
+        log_info("%s: %zu of %zu %s sequences were cut to %ld tokens", l->o.stage->name,
+                 out->truncated, out->n, split_names[split], l->o.job->encode.max_tokens);
+    return r;
+}
+
+/* Which training rows the run will see: all of them unless it ends in the first epoch. */
+static int mark_visited(struct loop *l, struct err *e)
+{
+    size_t n = l->run.n_rows, seen = n;
+
+    l->visited = mem_alloc(n);
+    l->order = mem_array(n, sizeof *l->order);
+    if (!l->visited || !l->order ||
+        order_epoch(l->order, n, l->run.seed, l->o.stage->name, 0))
+        return err_set(e, ERR_NOMEM, "order of the rows: out of memory");
+    l->epoch = 0;
+    if (l->total < l->steps_per_epoch)
+        seen = (size_t)l->total * (size_t)l->batch;
+    for (size_t i = 0; i < seen; i++)
+        l->visited[l->order[i]] = 1;
+    return 0;
+}
+
+int loop_open_model(struct loop *l, const char *dir, int trainable, struct model **out,
+                    struct err *e)
+{
+    const struct spec *spec = l->o.job->spec;
+    struct model_options o = {.backend = l->o.job->backend,
+                              .head = l->shape.head,
+                              .outputs = l->shape.head == HEAD_CLASSIFY ? l->o.job->K : 1,
+                              .pooling = l->pooling,
+                              .value_head = trainable && l->shape.value_head,
+                              .trainable = trainable,
+                              .keep_head = trainable ? l->shape.keep_head : 1,
+                              .dropout = trainable ? l->c->dropout : 0,
+                              .seed = (uint64_t)spec->seed};
+
+    if (l->shape.head == HEAD_CLASSIFY)
+        o.labels = spec->task.labels.text;
+    return model_open(out, dir, &o, e);
+}
+
+static int open_trainer(struct loop *l, struct err *e)
+{
+    const struct common_options *c = l->c;
+    struct trainer_setup s = {
+        .model = l->model,
+        .comm = comm_self(),
+        .stage = l->stage,
+        .run = &l->run,
+        .sequences = &l->train,
+        .optim = {c->lr, c->head_lr, c->beta1, c->beta2, c->eps, c->weight_decay},
+        .clip = c->clip,
+        .dropout = c->dropout != 0,
+        .micro_tokens = c->micro_tokens};
+    int r;
+
+    sched_init(&s.sched, (enum schedule)c->schedule, c->warmup, l->total);
+    r = trainer_open(&l->trainer, &s, e);
+    l->run.trainer = l->trainer;
+    return r;
+}
+
+/* Go on from the newest checkpoint that is whole, if the caller asked for it. */
+static int resume(struct loop *l, struct err *e)
+{
+    struct snapshot s = {.dir = l->dir,
+                         .job_hash = l->o.job_hash,
+                         .data_hash = l->o.job->data_hash,
+                         .model = l->model,
+                         .trainer = l->trainer,
+                         .run = &l->run,
+                         .progress = &l->p};
+    long step = -1;
+    int r = l->o.resume ? state_newest(l->dir, &step, e) : 0;
+
+    if (r || step < 0)
+        return r;
+    r = snapshot_load(&s, step, &l->arena, e);
+    if (r)
+        return err_wrap(e, "resume %s from checkpoint-%ld", l->o.stage->name, step);
+    l->saved = step;
+    l->want_best = l->p.best_step == step;
+    log_info("%s: going on from checkpoint-%ld", l->o.stage->name, step);
+    return 0;
+}
+
+static int load_data(struct loop *l, struct err *e)
+{
+    int r;
+
+    l->stage->shape(l->o.stage->config, l->o.job->spec, &l->shape);
+    l->context = (struct run_context){.run_dir = l->o.run_dir,
+                                      .backend = l->o.job->backend,
+                                      .tok = l->o.job->tok,
+                                      .encode = &l->o.job->encode,
+                                      .stop = l->o.stop,
+                                      .link = l->o.link};
+    l->run = (struct stage_run){.spec = l->o.job->spec,
+                                .stage = l->o.stage,
+                                .config = l->o.stage->config,
+                                .row = l->o.job->data[SPLIT_TRAIN].row,
+                                .n_rows = l->o.job->data[SPLIT_TRAIN].n,
+                                .K = l->o.job->K,
+                                .order = l->o.job->order,
+                                .seed = (uint64_t)l->o.job->spec->seed,
+                                .dir = l->dir,
+                                .context = &l->context};
+    resolve_lengths(l);
+    r = mark_visited(l, e);
+    l->context.visited = l->visited;
+    if (!r)
+        r = loop_encode(l, SPLIT_TRAIN, &l->train, e);
+    if (!r)
+        r = loop_encode(l, SPLIT_VALIDATION, &l->validation, e);
+    return r;
+}
+
+static int load_model(struct loop *l, struct err *e)
+{
+    int r = 0;
+
+    if (l->c->pooling >= 0)
+        l->pooling = (enum pooling)l->c->pooling;
+    else
+        r = model_default_pooling(l->source, l->shape.head, &l->pooling, e);
+    if (!r)
+        r = loop_open_model(l, l->source, 1, &l->model, e);
+    if (!r)
+        r = open_trainer(l, e);
+    if (!r)
+        r = resume(l, e);
+    return r;
+}
+
+int loop_load(struct loop *l, struct err *e)
+{
+    int r;
+
+    l->stage = l->o.stage->stage;
+    l->c = &l->o.stage->common;
+    l->saved = l->p.evaluated = l->p.best_step = -1;
+    l->p.stop_value = NAN;
+    l->started = clock_now();
+    link_progress(l->o.link, "load", 0, 1, "{}");
+    l->select = spec_select_metric(l->o.stage);
+    r = file_join(l->dir, sizeof l->dir, l->o.run_dir, l->o.stage->name, e);
+    if (!r)
+        r = check_needs(l, e);
+    if (!r)
+        r = find_source(l, e);
+    if (!r)
+        r = make_extra(l, e);
+    if (!r)
+        r = load_data(l, e);
+    if (r)
+        return r;
+    r = file_make_dirs(l->dir, e);
+    if (!r)
+        r = state_clean(l->dir, e);
+    /* Tables come before the model they serve: the peak is one model less. */
+    if (!r && l->stage->prepare)
+        r = l->stage->prepare(&l->run, e);
+    if (!r)
+        r = load_model(l, e);
+    if (!r)
+        r = record_open(&l->record, l->dir, l->p.metrics_bytes, e);
+    l->started = clock_now() - l->p.elapsed;
+    if (!r)
+        log_info("%s: %ld steps of %ld rows, %zu rows, %zu tokens in them",
+                 l->o.stage->name, l->total, l->batch, l->run.n_rows,
+                 l->train.offset[l->train.n]);
+    return r;
+}
+
+void loop_unload(struct loop *l)
+{
+    if (l->stage && l->stage->release)
+        l->stage->release(&l->run);
+    trainer_close(l->trainer);
+    model_close(l->model);
+    sequences_fini(&l->train);
+    sequences_fini(&l->validation);
+    mem_free(l->visited);
+    mem_free(l->order);
+    arena_fini(&l->arena);
+    memset(l, 0, sizeof *l);
+}
