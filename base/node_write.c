@@ -219,6 +219,14 @@ void node_write_yaml(const struct node *n, struct str *out)
     str_add_char(out, '\n');
 }
 
+/* The number that the text means; NAN for .inf and .nan. */
+static double number_of(const char *s)
+{
+    if (s[0] == '0' && s[1] == 'o')
+        return (double)strtoull(s + 2, NULL, 8);
+    return strpbrk(s, "iInN") ? NAN : strtod(s, NULL);
+}
+
 static void scalar_json(const struct node *n, struct str *out)
 {
     const char *s = n->text;
@@ -227,15 +235,13 @@ static void scalar_json(const struct node *n, struct str *out)
         str_add(out, "null");
     } else if (!n->quoted && text_bool(s) >= 0) {
         str_add(out, text_bool(s) ? "true" : "false");
-    } else if (!n->quoted && is_json_number(s)) {
-        str_add(out, s);
     } else if (!n->quoted && text_is_number(s)) {
-        if (s[0] == '0' && (s[1] == 'x' || s[1] == 'o'))
-            str_addf(out, "%llu", strtoull(s + 2, NULL, s[1] == 'x' ? 16 : 8));
-        else if (strpbrk(s, "iInN")) /* .inf, .nan */
+        if (!isfinite(number_of(s))) /* JSON has no word for it */
             str_add(out, "null");
+        else if (is_json_number(s) && strlen(s) <= 18)
+            str_add(out, s);
         else
-            json_number(out, strtod(s, NULL));
+            str_addf(out, "%.17g", number_of(s));
     } else {
         str_add_json(out, s, strlen(s));
     }
