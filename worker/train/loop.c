@@ -47,6 +47,17 @@ static void infer_progress(void *arg, size_t done, size_t n)
 {
     struct loop *l = arg;
 
+    switch (link_control(l->o.link)) {
+    case CONTROL_STOP:
+    case CONTROL_ABORT:
+        *l->o.stop = 1;
+        break;
+    case CONTROL_CHECKPOINT:
+        l->want_save = 1;
+        break;
+    case CONTROL_NONE:
+        break;
+    }
     link_progress(l->o.link, "eval", (long)done, (long)n, "{}");
 }
 

@@ -18,7 +18,7 @@ struct loop_options {
     const char *run_dir;
     const char *job_hash; /* of the resolved job, resources apart */
     int resume;
-    const volatile int *stop;
+    volatile int *stop; /* a control word sets it as well */
     struct link *link;
 };
 

@@ -19,7 +19,7 @@ struct run_context {
     const struct tok *tok;
     const struct encode_spec *encode;
     const unsigned char *visited; /* (n_rows): training rows the run will see */
-    const volatile int *stop;     /* non-zero: stop with ERR_STOPPED */
+    volatile int *stop; /* non-zero: stop with ERR_STOPPED; set by a control word too */
     struct link *link;
 };
 
