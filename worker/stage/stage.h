@@ -76,6 +76,9 @@ struct stage {
     size_t config_size;
     double default_lr, default_epochs, default_dropout;
     const char *default_metric; /* `select: best` by this, higher is better unless "nll" */
+    /* Stages whose outputs it takes when the job has them (NULL-terminated, or NULL): the
+     * default of `needs`. A stage named by its `init` key is added by itself. */
+    const char *const *uses;
     int separable;              /* loss of an example needs that example's outputs alone */
     /* Rules across keys and sections; all problems at once. */
     void (*check)(const void *config, const struct spec *spec, const struct stage_spec *s,
