@@ -54,6 +54,8 @@ struct common_options {
     struct opt_list needs;
 };
 extern const struct opt common_options[];
+extern const struct opt job_options[], task_options[], resource_options[];
+extern const char *const spec_metric_names[]; /* select_metric and stop.metric */
 
 struct stage_spec {
     const struct stage *stage; /* the algorithm */

@@ -1,0 +1,287 @@
+/* Reading a job: file -> tree -> option tables -> checks across sections.
+ *
+ * Every section is read even when another is wrong, so that one run of `hone check` shows
+ * every problem. Paths are joined to the job file's folder and thereby absolute. */
+#include "worker/spec/spec.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "worker/model/model.h"
+#include "worker/spec/internal.h"
+#include "worker/stage/stage.h"
+
+int spec_check_file(struct problems *p, const struct node *at, const char *path)
+{
+    long long size = file_size(path);
+
+    if (size < 0)
+        problems_add(p, at,
+                     errno == ENOENT ? "check the path; it is relative to the job file"
+                                     : NULL,
+                     "%s: %s", path, strerror(errno));
+    else if (file_is_dir(path))
+        problems_add(p, at, "name a file in it", "%s: is a directory, a file is needed",
+                     path);
+    else if (size == 0)
+        problems_add(p, at, NULL, "%s: the file is empty", path);
+    else if (access(path, R_OK))
+        problems_add(p, at, "check the owner and the permissions", "%s: %s", path,
+                     strerror(errno));
+    else
+        return 0;
+    return -1;
+}
+
+static void read_name(struct reading *r)
+{
+    const struct node *at = node_get(r->s->root, "name");
+    char base[128];
+    char *dot;
+    size_t n;
+
+    if (r->keys.name) {
+        n = strlen(r->keys.name);
+        r->s->name = r->keys.name;
+        for (size_t i = 0; i < n; i++)
+            if (!isalnum((unsigned char)r->keys.name[i]) &&
+                !strchr("._-", r->keys.name[i])) {
+                problems_add(r->p, at, "use letters, digits, '.', '_' and '-'",
+                             "\"name\" becomes part of a folder's name: \"%.100s\"",
+                             r->keys.name);
+                return;
+            }
+        if (n == 0 || n > 64 || strchr(".-", r->keys.name[0]))
+            problems_add(r->p, at, "use 1 to 64 characters, a letter or digit first",
+                         "\"name\" becomes part of a folder's name: \"%.100s\"",
+                         r->keys.name);
+        return;
+    }
+    snprintf(base, sizeof base, "%.64s", file_basename(r->s->file));
+    dot = strrchr(base, '.');
+    if (dot && dot > base)
+        *dot = '\0';
+    for (char *c = base; *c; c++)
+        if (!isalnum((unsigned char)*c) && !strchr("._-", *c))
+            *c = '-';
+    if (strchr(".-", base[0]))
+        base[0] = 'j';
+    r->s->name = arena_strdup(&r->s->arena, base);
+}
+
+static void read_model(struct reading *r, struct model_info *info, int *known)
+{
+    const struct node *at = node_get(r->s->root, "model");
+    struct err e = {0};
+
+    r->s->model = r->keys.model;
+    if (!r->keys.model) {
+        if (!at || node_is_null(at))
+            problems_add(r->p, r->s->root,
+                         "model: path of a Hugging Face checkpoint folder",
+                         "\"model\" is missing");
+        return;
+    }
+    if (!file_exists(r->keys.model)) {
+        problems_add(r->p, at, "check the path; it is relative to the job file", "%s: %s",
+                     r->keys.model, strerror(errno));
+        return;
+    }
+    if (!file_is_dir(r->keys.model)) {
+        problems_add(r->p, at, "name the folder that holds config.json",
+                     "%s: is a file, a folder is needed", r->keys.model);
+        return;
+    }
+    if (model_read_info(r->keys.model, info, &e))
+        problems_add(r->p, at, e.mend, "%s", e.msg);
+    else
+        *known = 1;
+}
+
+/* All the files of one key of the data section. */
+static void check_files(struct reading *r, const char *key, const struct opt_list *l)
+{
+    const struct node *n = node_get(r->keys.data, key);
+    const struct node *at = n && n->kind == NODE_LIST ? n->child : n;
+
+    for (size_t i = 0; i < l->n; i++) {
+        if (*l->text[i]) /* "": a problem is known already */
+            spec_check_file(r->p, at, l->text[i]);
+        if (at && n->kind == NODE_LIST)
+            at = at->next;
+    }
+}
+
+static void read_data(struct reading *r, const struct model_info *info, int known)
+{
+    struct data_spec *d = &r->s->data;
+    const struct node *at = node_get(r->keys.data, "max_tokens");
+    char mend[80];
+
+    opt_defaults(data_options, d);
+    if (!r->keys.data) {
+        problems_add(r->p, r->s->root, "data: {train: FILE, validation: FILE, test: FILE}",
+                     "\"data\" is missing");
+        return;
+    }
+    opt_apply(data_options, d, r->keys.data, r->s->folder, NULL, &r->s->arena, r->p);
+    data_resolve(d, r->keys.data, &r->s->arena, r->p);
+    check_files(r, "train", &d->train);
+    check_files(r, "validation", &d->validation);
+    check_files(r, "test", &d->test);
+    check_files(r, "file", &d->file);
+    if (!known || !info->positions || d->max_tokens <= info->positions)
+        return;
+    snprintf(mend, sizeof mend, "set data.max_tokens to at most %ld", info->positions);
+    problems_add(r->p, at ? at : r->keys.data, mend,
+                 "\"max_tokens\" is %ld, beyond the model's %ld positions", d->max_tokens,
+                 info->positions);
+}
+
+static void read_resources(struct reading *r)
+{
+    static const char *const devices[] = {"auto", "cpu", "cuda"};
+    struct resources *o = &r->s->resources;
+    const struct node *at = r->keys.resources;
+    char where[FILE_PATH_MAX];
+
+    opt_defaults(resource_options, o);
+    opt_apply(resource_options, o, at, r->s->folder, NULL, &r->s->arena, r->p);
+    if (!backend_find(devices[o->device]))
+        problems_add(r->p, node_get(at, "device"), "device: auto",
+                     "device \"%s\" has no back end in this build", devices[o->device]);
+    if (o->precision > 1)
+        problems_add(r->p, node_get(at, "precision"), "precision: auto",
+                     "the CPU back end of this build computes in f32 alone");
+    if (o->workers > 1) {
+        snprintf(where, sizeof where, "%s:%d", r->s->file,
+                 node_get(at, "workers") ? node_get(at, "workers")->line : 0);
+        problems_warn(r->p, where, "",
+                      "\"workers\" is %ld, this build runs one process with all threads",
+                      o->workers);
+    }
+}
+
+/* What the stages ask of the splits. */
+static void check_splits(struct reading *r)
+{
+    const struct data_spec *d = &r->s->data;
+    int trains = 0;
+
+    if (!r->keys.data)
+        return;
+    for (size_t i = 0; i < r->s->n_stages; i++) {
+        const struct stage_spec *st = &r->s->stage[i];
+
+        if (!st->stage->loss)
+            continue;
+        trains = 1;
+        if (d->validation.n || (d->file.n && d->validation_share > 0))
+            continue;
+        if (st->common.select == SELECT_BEST)
+            problems_add(r->p, st->node,
+                         "give data.validation or data.split, or set select: last",
+                         "stage %s selects its best checkpoint, and there is no validation "
+                         "split",
+                         st->name);
+        if (st->common.stop_metric)
+            problems_add(r->p, st->node, "give data.validation or data.split",
+                         "stage %s stops by a metric, and there is no validation split",
+                         st->name);
+    }
+    if (trains && !d->train.n && !d->file.n)
+        problems_add(r->p, r->keys.data, "data: {train: FILE}, or {file: FILE, split: ...}",
+                     "no training rows: neither \"train\" nor \"file\" is given");
+}
+
+static int find_folder(struct spec *s, const char *path, struct err *e)
+{
+    char dir[FILE_PATH_MAX], *real;
+
+    file_dirname(dir, sizeof dir, path);
+    real = realpath(dir, NULL);
+    if (!real)
+        return err_errno(e, ERR_CONFIG, errno, "%s", dir);
+    s->folder = arena_strdup(&s->arena, real);
+    s->file = arena_strdup(&s->arena, path);
+    free(real);
+    if (!s->folder || !s->file)
+        return err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    return 0;
+}
+
+/* Text to tree, with the overrides; a failure here hides everything else. */
+static int read_tree(struct spec *s, const char *path, const char *const *set,
+                     struct problems *p, struct err *e)
+{
+    struct node *root = NULL;
+    int rc = find_folder(s, path, e);
+
+    if (!rc)
+        rc = node_read(&s->arena, path, &root, e);
+    for (; !rc && set && *set; set++)
+        rc = node_set(&s->arena, root, *set, e);
+    if (rc)
+        problems_add_at(p, "", e->mend, "%s", e->msg);
+    s->root = root;
+    return rc;
+}
+
+int spec_read(struct spec *s, const char *path, const char *const *set, struct problems *p,
+              struct err *e)
+{
+    struct reading r = {.s = s, .p = p};
+    struct model_info info = {0};
+    int rc, known = 0;
+
+    memset(s, 0, sizeof *s);
+    rc = read_tree(s, path, set, p, e);
+    if (rc)
+        return rc;
+    p->file = s->file;
+    opt_defaults(job_options, &r.keys);
+    opt_apply(job_options, &r.keys, s->root, s->folder, NULL, &s->arena, p);
+    s->seed = r.keys.seed;
+    s->seeds = r.keys.seeds;
+    read_name(&r);
+    read_model(&r, &info, &known);
+    spec_read_task(&r);
+    read_data(&r, &info, known);
+    read_resources(&r);
+    spec_read_stages(&r);
+    check_splits(&r);
+    return problems_result(p, e);
+}
+
+void spec_fini(struct spec *s)
+{
+    arena_fini(&s->arena);
+    memset(s, 0, sizeof *s);
+}
+
+struct stage_spec *spec_find_stage(struct spec *s, const char *name)
+{
+    for (size_t i = 0; i < s->n_stages; i++)
+        if (!strcmp(s->stage[i].name, name))
+            return &s->stage[i];
+    return NULL;
+}
+
+const char *spec_select_metric(const struct stage_spec *s)
+{
+    return s->common.select_metric >= 0 ? spec_metric_names[s->common.select_metric]
+                                        : s->stage->default_metric;
+}
+
+const struct stage *stage_find(const char *name)
+{
+    for (const struct stage *const *s = stage_registry; *s; s++)
+        if (!strcmp((*s)->name, name))
+            return *s;
+    return NULL;
+}
