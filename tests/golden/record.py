@@ -108,6 +108,12 @@ def main():
     model = CLASSES[head].from_pretrained(
         a.model, dtype=torch.float32, attn_implementation="eager"
     ).eval()
+    names = file_names(a.model)
+    prefix = model.base_model_prefix + "."
+    missing = [n for n, _ in model.named_parameters() if not name_in_file(n, names, prefix)]
+    missing = [n for n in missing if "pooler" not in n]
+    if missing:
+        raise SystemExit(f"record.py: the checkpoint has no {missing[0]}: try --head none")
     texts = a.text or TEXTS
     rows = [tokenizer(t)["input_ids"] for t in texts]
     width = max(map(len, rows))
@@ -151,11 +157,10 @@ def main():
         out[name] = h[real]
     if loss is not None:
         out["loss"] = loss
-        names = file_names(a.model)
         if not a.no_gradients:
             loss.backward()
             for name, parameter in model.named_parameters():
-                stored = name_in_file(name, names, model.base_model_prefix + ".")
+                stored = name_in_file(name, names, prefix)
                 if parameter.grad is not None and stored:
                     out["grad." + stored] = parameter.grad
     save_file({k: v.detach().contiguous().clone() for k, v in out.items()}, a.out)

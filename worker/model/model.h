@@ -100,6 +100,10 @@ struct forward_options {
 int model_forward(struct model *m, struct tape *t, const struct packed *in,
                   const struct forward_options *o, struct model_out *out, struct err *e);
 
+/* Bytes of step memory that training on B sequences of `length` tokens will hold, by a dry
+ * run of forward and backward; nothing is computed. */
+int model_plan(struct model *m, long B, long length, size_t *bytes, struct err *e);
+
 /* Save as a Hugging Face folder: model.safetensors, config.json (that of the source, with
  * architectures, id2label and num_labels set for the head) and tokenizer files copied from
  * the source folder, and hone.json {"format", "pooling", "head", "labels", "candidates",

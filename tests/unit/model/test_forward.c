@@ -170,6 +170,21 @@ static void plan_is_peak(struct fixture *f)
     }
 }
 
+/* model_plan() is that dry run for sequences of one length. */
+static void plan_by_shape(struct fixture *f)
+{
+    static const int equal[] = {11, 11, 11};
+    size_t planned;
+    struct err e;
+
+    tiny_pack(&f->batch, &f->m, equal, 3, 0);
+    if (model_plan(&f->m, 3, 11, &planned, &e))
+        fail_msg("%s", e.msg);
+    train_step(f, TAPE_PLAN, 1);
+    assert_int_equal(tape_peak(f->t), planned);
+    tiny_pack(&f->batch, &f->m, lengths, N_LENGTHS, 10);
+}
+
 static void same_gradients(struct fixture *f)
 {
     const struct backend *be = f->m.options.backend;
@@ -218,6 +233,7 @@ static void test_plan_is_peak(void **state)
 {
     (void)state;
     each(plan_is_peak);
+    each(plan_by_shape);
 }
 
 static void test_same_gradients(void **state)
