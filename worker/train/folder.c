@@ -114,8 +114,17 @@ static int changed(const struct folder *f, const char *was, const char *now, str
     return err_mend(e, "use the job as it was, or another --out");
 }
 
-/* Compare with the run that is there already, if there is one. *found tells. */
-static int check_job(const struct folder *f, const char *now, int *found, struct err *e)
+static int find_job(const struct folder *f, int *found, struct err *e)
+{
+    char path[FILE_PATH_MAX];
+    int r = file_join(path, sizeof path, f->path, "job.resolved.yaml", e);
+
+    *found = !r && file_exists(path);
+    return r;
+}
+
+/* Compare with the run that is there already. */
+static int check_job(const struct folder *f, const char *now, struct err *e)
 {
     char path[FILE_PATH_MAX];
     struct str was = {0};
@@ -123,11 +132,8 @@ static int check_job(const struct folder *f, const char *now, int *found, struct
     size_t n;
     int r = file_join(path, sizeof path, f->path, "job.resolved.yaml", e);
 
-    *found = 0;
-    if (r || !file_exists(path))
-        return r;
-    *found = 1;
-    r = file_read(path, JOB_BYTES_MAX, &text, &n, e);
+    if (!r)
+        r = file_read(path, JOB_BYTES_MAX, &text, &n, e);
     if (r)
         return r;
     without_resources(text, &was);
@@ -222,7 +228,7 @@ static int claim(struct folder *f, const struct spec *spec, const char *stage, i
                  struct err *e)
 {
     struct str resolved = {0}, now = {0};
-    int found, r;
+    int found = 0, r;
 
     spec_write_resolved(spec, &resolved);
     without_resources(str_get(&resolved), &now);
@@ -232,13 +238,13 @@ static int claim(struct folder *f, const struct spec *spec, const char *stage, i
     }
     r = hash_job(f, str_get(&now), e);
     if (!r)
-        r = check_job(f, str_get(&now), &found, e);
+        r = find_job(f, &found, e);
+    if (!r && found)
+        r = resume || stage ? check_job(f, str_get(&now), e) : refuse_run(f, e);
+    else if (!r && !stage)
+        r = check_empty(f, e);
     if (!r && stage)
         r = check_stage(f, stage, resume, e);
-    else if (!r && found && !resume)
-        r = refuse_run(f, e);
-    else if (!r && !found)
-        r = check_empty(f, e);
     if (!r && !found)
         r = write_job(f, spec, str_get(&resolved), e);
 done:

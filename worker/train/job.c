@@ -105,34 +105,19 @@ static int make_order(struct job *j, struct err *e)
     return r ? err_wrap(e, "preference order") : 0;
 }
 
-/* max_tokens against the model's positions, and against the longest candidate. */
-static int check_lengths(struct job *j, int wants_reward, struct err *e)
+/* The longest candidate must leave room for text. */
+static int check_candidates(struct job *j, struct err *e)
 {
-    struct model_info info;
     long max = j->spec->data.max_tokens;
-    int r = model_read_info(j->spec->model, &info, e);
+    long least = encode_least_tokens(&j->encode, j->data[SPLIT_TRAIN].pairs, e);
 
-    if (r)
-        return r;
-    if (info.positions && max > info.positions) {
-        err_set(e, ERR_CONFIG, "data.max_tokens: %ld is beyond the %ld positions of %s",
-                max, info.positions, j->spec->model);
-        return err_mend(e, "set max_tokens to at most %ld", info.positions);
-    }
-    if (wants_reward) {
-        long least = encode_least_tokens(&j->encode, j->data[SPLIT_TRAIN].pairs, e);
-
-        if (least < 0)
-            return (int)least;
-        if (max < least) {
-            err_set(e, ERR_CONFIG,
-                    "data.max_tokens: %ld leaves no room beside the "
-                    "longest candidate",
-                    max);
-            return err_mend(e, "set max_tokens to at least %ld", least);
-        }
-    }
-    return 0;
+    if (least < 0)
+        return (int)least;
+    if (max >= least)
+        return 0;
+    err_set(e, ERR_CONFIG,
+            "data.max_tokens: %ld leaves no room beside the longest candidate", max);
+    return err_mend(e, "set max_tokens to at least %ld", least);
 }
 
 static int wants_reward_input(const struct spec *spec)
@@ -150,7 +135,6 @@ static int wants_reward_input(const struct spec *spec)
 
 int job_open(struct job *j, const struct spec *spec, struct err *e)
 {
-    int wants_reward = wants_reward_input(spec);
     int r = 0;
 
     memset(j, 0, sizeof *j);
@@ -173,9 +157,11 @@ int job_open(struct job *j, const struct spec *spec, struct err *e)
                                      .prefix = spec->task.prefix,
                                      .candidate = spec->task.candidate_text,
                                      .n_candidates = j->K};
-    r = check_lengths(j, wants_reward, e);
-    if (!r)
-        r = make_order(j, e);
+    if (wants_reward_input(spec)) {
+        r = check_candidates(j, e);
+        if (!r)
+            r = make_order(j, e);
+    }
     if (!r)
         return 0;
 fail:

@@ -450,9 +450,9 @@ int loop_run(const struct loop_options *o, struct err *e)
         return err_set(e, ERR_NOMEM, "stage %s: out of memory", o->stage->name);
     l->o = *o;
     r = loop_load(l, e);
-    if (!r)
+    if (!r && l->stage->loss)
         r = run_phases(l, e);
-    if (!r)
+    if (!r && l->stage->loss)
         r = loop_final(l, e);
     if (!r)
         r = loop_test(l, e);

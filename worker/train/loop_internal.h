@@ -41,7 +41,10 @@ struct loop {
 /* loop_load.c: everything before the first step (or after it, on resume). */
 int loop_load(struct loop *l, struct err *e);
 void loop_unload(struct loop *l); /* total */
-int loop_open_model(struct loop *l, const char *dir, int trainable, struct model **out,
+/* The stage's model: to train on from its source, to copy a checkpoint's weights from, or
+ * to measure. */
+enum loop_use { LOOP_TRAIN, LOOP_RESUME, LOOP_TEST };
+int loop_open_model(struct loop *l, const char *dir, enum loop_use use, struct model **out,
                     struct err *e);
 int loop_encode(struct loop *l, enum split split, struct sequences *out, struct err *e);
 

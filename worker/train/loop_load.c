@@ -95,7 +95,9 @@ static void resolve_lengths(struct loop *l)
     l->batch = c->batch;
     l->steps_per_epoch = (rows + l->batch - 1) / l->batch;
     l->total = c->steps;
-    if (!l->total)
+    if (!l->stage->loss)
+        l->total = 0;
+    else if (!l->total)
         l->total = at_least_one(ceil(c->epochs * (double)l->steps_per_epoch - 1e-9));
     l->log_every = c->log_every ? c->log_every : at_least_one((double)l->total / 100);
     l->eval_every = c->eval_every ? c->eval_every : l->steps_per_epoch;
@@ -134,18 +136,19 @@ static int mark_visited(struct loop *l, struct err *e)
     return 0;
 }
 
-int loop_open_model(struct loop *l, const char *dir, int trainable, struct model **out,
+int loop_open_model(struct loop *l, const char *dir, enum loop_use use, struct model **out,
                     struct err *e)
 {
     const struct spec *spec = l->o.job->spec;
+    int train = use == LOOP_TRAIN;
     struct model_options o = {.backend = l->o.job->backend,
                               .head = l->shape.head,
                               .outputs = l->shape.head == HEAD_CLASSIFY ? l->o.job->K : 1,
                               .pooling = l->pooling,
-                              .value_head = trainable && l->shape.value_head,
-                              .trainable = trainable,
-                              .keep_head = trainable ? l->shape.keep_head : 1,
-                              .dropout = trainable ? l->c->dropout : 0,
+                              .value_head = use != LOOP_TEST && l->shape.value_head,
+                              .trainable = train,
+                              .keep_head = train ? l->shape.keep_head : 1,
+                              .dropout = train ? l->c->dropout : 0,
                               .seed = (uint64_t)spec->seed};
 
     if (l->shape.head == HEAD_CLASSIFY)
@@ -184,12 +187,18 @@ static int resume(struct loop *l, struct err *e)
                          .trainer = l->trainer,
                          .run = &l->run,
                          .progress = &l->p};
+    char dir[FILE_PATH_MAX];
+    struct model *saved = NULL;
     long step = -1;
     int r = l->o.resume ? state_newest(l->dir, &step, e) : 0;
 
     if (r || step < 0)
         return r;
-    r = snapshot_load(&s, step, &l->arena, e);
+    state_path(dir, l->dir, step);
+    r = loop_open_model(l, dir, LOOP_RESUME, &saved, e);
+    if (!r)
+        r = snapshot_load(&s, step, saved, &l->arena, e);
+    model_close(saved);
     if (r)
         return err_wrap(e, "resume %s from checkpoint-%ld", l->o.stage->name, step);
     l->saved = step;
@@ -238,12 +247,11 @@ static int load_model(struct loop *l, struct err *e)
     else
         r = model_default_pooling(l->source, l->shape.head, &l->pooling, e);
     if (!r)
-        r = loop_open_model(l, l->source, 1, &l->model, e);
-    if (!r)
-        r = open_trainer(l, e);
-    if (!r)
-        r = resume(l, e);
-    return r;
+        r = loop_open_model(l, l->source, LOOP_TRAIN, &l->model, e);
+    if (r || !l->stage->loss) /* a stage that only measures */
+        return r;
+    r = open_trainer(l, e);
+    return r ? r : resume(l, e);
 }
 
 int loop_load(struct loop *l, struct err *e)

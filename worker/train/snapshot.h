@@ -54,7 +54,9 @@ struct snapshot {
 
 int snapshot_save(const struct snapshot *s, struct err *e);
 
-/* Load checkpoint-<step>; names of metrics go to the arena. */
-int snapshot_load(const struct snapshot *s, long step, struct arena *a, struct err *e);
+/* Load checkpoint-<step> into a model and trainer fresh from their source. saved: the
+ * checkpoint's own model, opened by the caller; names of metrics go to the arena. */
+int snapshot_load(const struct snapshot *s, long step, struct model *saved, struct arena *a,
+                  struct err *e);
 
 #endif

@@ -1,0 +1,204 @@
+/* Running a job; see run.h. `seeds: N` is N runs in RUN/seed-1 ... RUN/seed-N with seeds
+ * that count up from the job's own. */
+#include "worker/train/run.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "worker/ckpt/state.h"
+#include "worker/link/link.h"
+#include "worker/train/folder.h"
+#include "worker/train/loop.h"
+#include "worker/train/summary.h"
+
+volatile int run_stop;
+
+/* Did an earlier attempt finish this stage? */
+static int is_done(const char *run, const char *stage)
+{
+    char path[FILE_PATH_MAX];
+    json_t *root = NULL;
+    const char *state = NULL;
+    struct err e;
+    int done = 0;
+
+    if (snprintf(path, sizeof path, "%s/%s/stage.json", run, stage) >= (int)sizeof path ||
+        !file_exists(path) || json_read(path, 1 << 20, &root, &e))
+        return 0;
+    done = !json_get_string(root, "state", 1, &state, &e) && !strcmp(state, "done");
+    json_decref(root);
+    snprintf(path, sizeof path, "%s/%s/final", run, stage);
+    return done && !state_verify(path, &e);
+}
+
+/* One stage with its uplink; the daemon hears how it ended. */
+static int run_stage(struct job *j, const struct stage_spec *s, const struct folder *f,
+                     int resume, struct err *e)
+{
+    struct link_hello hello = {.stage = s->name, .rank = 0, .world = 1};
+    struct loop_options o = {.job = j,
+                             .stage = s,
+                             .run_dir = f->path,
+                             .job_hash = f->job_hash,
+                             .resume = resume,
+                             .stop = &run_stop};
+    int r = link_hello_env(&hello, e);
+
+    if (!r)
+        r = link_open(&o.link, &hello, e);
+    if (r)
+        return r;
+    if (is_done(f->path, s->name))
+        log_info("%s: done already", s->name);
+    else
+        r = loop_run(&o, e);
+    link_done(o.link, r ? err_exit_status(r) : 0, r ? e->msg : "");
+    link_close(o.link);
+    return r;
+}
+
+/* Log lines of a whole run also go to RUN/log; a daemon keeps its workers' own. */
+static int open_log(const struct folder *f, struct err *e)
+{
+    char path[FILE_PATH_MAX];
+    int r = file_join(path, sizeof path, f->path, "log", e), fd;
+
+    if (r)
+        return -1;
+    fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    log_set_file(fd);
+    return fd;
+}
+
+static int run_stages(struct spec *spec, const struct run_options *o,
+                      const struct folder *f, struct err *e)
+{
+    struct stage_spec *only = NULL;
+    struct job j;
+    int r;
+
+    if (o->stage) {
+        only = spec_find_stage(spec, o->stage);
+        if (!only)
+            return err_set(e, ERR_CONFIG, "%s: no stage \"%s\"", spec->file, o->stage);
+    }
+    r = job_open(&j, spec, e);
+    for (size_t i = 0; !r && i < spec->n_stages; i++)
+        if (!only || only == &spec->stage[i])
+            r = run_stage(&j, &spec->stage[i], f, o->resume, e);
+    job_close(&j);
+    return r;
+}
+
+static int run_once(struct spec *spec, const struct run_options *o, const char *out,
+                    struct err *e)
+{
+    double started = clock_wall(), begin = clock_now();
+    struct folder f;
+    struct err second;
+    int log = -1, r, w;
+
+    r = folder_open(&f, spec, out, o->stage, o->resume, e);
+    if (r)
+        return r;
+    if (!o->stage)
+        log = open_log(&f, e);
+    log_info("%s: run in %s", spec->name, f.path);
+    r = run_stages(spec, o, &f, e);
+    if (!o->stage) {
+        const char *state = !r ? "done" : r == ERR_STOPPED ? "stopped" : "failed";
+
+        w = summary_write_run(f.path, spec, state, started, clock_now() - begin,
+                              r ? &second : e);
+        if (!r)
+            r = w;
+    }
+    log_set_file(-1);
+    if (log >= 0)
+        close(log);
+    folder_close(&f);
+    return r;
+}
+
+static int read_spec(struct spec *spec, const struct run_options *o, const char *const *set,
+                     struct err *e)
+{
+    struct problems p;
+    int r;
+
+    problems_init(&p, o->file);
+    r = spec_read(spec, o->file, set, &p, e);
+    if (p.n)
+        problems_print(&p, "hone");
+    problems_fini(&p);
+    return r;
+}
+
+/* RUN/seed-<k>: the job with one seed. */
+static int run_seed(const struct run_options *o, const char *run, long k, long seed,
+                    struct err *e)
+{
+    char path[FILE_PATH_MAX], assignment[64];
+    const char **set;
+    struct spec spec;
+    size_t n = 0;
+    int r;
+
+    if (snprintf(path, sizeof path, "%s/seed-%ld", run, k) >= (int)sizeof path)
+        return err_set(e, ERR_CONFIG, "path is too long: %s", run);
+    while (o->set && o->set[n])
+        n++;
+    set = mem_array(n + 3, sizeof *set);
+    if (!set)
+        return err_set(e, ERR_NOMEM, "seed %ld: out of memory", seed);
+    if (n)
+        memcpy(set, o->set, n * sizeof *set);
+    snprintf(assignment, sizeof assignment, "seed=%ld", seed);
+    set[n] = assignment;
+    set[n + 1] = "seeds=1";
+    r = read_spec(&spec, o, set, e);
+    if (!r)
+        r = run_once(&spec, o, path, e);
+    spec_fini(&spec);
+    mem_free(set);
+    return r;
+}
+
+/* RUN/seed-1 ... RUN/seed-N, each a whole run of its own; RUN/summary.json over all. */
+static int run_seeds(const struct spec *spec, const struct run_options *o, struct err *e)
+{
+    double started = clock_wall(), begin = clock_now();
+    struct folder f;
+    int r;
+
+    if (o->stage) {
+        err_set(e, ERR_CONFIG, "--stage and seeds: %ld do not go together", spec->seeds);
+        return err_mend(e, "give --set seeds=1 --set seed=N");
+    }
+    r = folder_open(&f, spec, o->out, NULL, o->resume, e);
+    if (r)
+        return r;
+    for (long k = 1; !r && k <= spec->seeds; k++)
+        r = run_seed(o, f.path, k, spec->seed + k - 1, e);
+    if (!r)
+        r = summary_write_seeds(f.path, spec, started, clock_now() - begin, e);
+    folder_close(&f);
+    return r;
+}
+
+int run_job(const struct run_options *o, struct err *e)
+{
+    struct spec spec;
+    int r = read_spec(&spec, o, o->set, e);
+
+    if (!r)
+        r = spec.seeds > 1 ? run_seeds(&spec, o, e) : run_once(&spec, o, o->out, e);
+    spec_fini(&spec);
+    return r;
+}

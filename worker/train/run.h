@@ -1,0 +1,27 @@
+/* A job: its stages one after the other in the order of their needs, or one of them.
+ *
+ *     read job -> claim folder -> load data (all problems before step 0) -> stages ->
+ *     summary.json
+ *
+ * Stages that are done (stage.json says so and final/ verifies) are not run again. Exit
+ * codes follow from the error: ERR_CONFIG before anything started, ERR_STOPPED with a
+ * checkpoint to resume from, ERR_FAILED and ERR_IO when the work failed. */
+#ifndef WORKER_TRAIN_RUN_H
+#define WORKER_TRAIN_RUN_H
+
+#include "base/err.h"
+
+struct run_options {
+    const char *file;       /* the job */
+    const char *const *set; /* KEY=VALUE, NULL-terminated, or NULL */
+    const char *stage;      /* NULL: all */
+    const char *out;        /* NULL: runs/<name>-<n>/ beside the job file */
+    int resume;
+};
+
+int run_job(const struct run_options *o, struct err *e);
+
+/* Set by signal handlers and control words: stop at the next step boundary. */
+extern volatile int run_stop;
+
+#endif
