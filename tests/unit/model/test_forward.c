@@ -328,6 +328,43 @@ static void test_out_of_memory(void **state)
     close_fixture(&f);
 }
 
+/* The 1st, 2nd, ... host allocation fails until a whole step meets no failure. */
+static void test_every_allocation(void **state)
+{
+    static struct fixture f;
+    static float seed[OUT_MAX];
+    long live = mem_live();
+    int failed = 1;
+
+    (void)state;
+    open_fixture(&f, backend_find("ref"), &shapes[2]);
+    for (long n = 0; failed; n++) {
+        struct tape *t;
+        struct model_out r;
+        struct err e = {0};
+        int rc = ERR_NOMEM;
+
+        mem_fail_at(n);
+        t = tape_new(f.m.options.backend, &e);
+        if (t) {
+            tape_reset(t, TAPE_TRAIN);
+            tape_set_dropout(t, 1);
+            rc = model_forward(&f.m, t, &f.batch.in, NULL, &r, &e);
+            if (!rc && !tape_seed(t, r.logits, seed))
+                rc = tape_backward(t, &e);
+            else if (!rc)
+                rc = tape_result(t, &e);
+        }
+        failed = mem_failed();
+        mem_fail_at(-1);
+        assert_int_equal(rc, failed ? ERR_NOMEM : 0);
+        assert_true(!failed || e.msg[0]);
+        tape_free(t);
+    }
+    close_fixture(&f);
+    assert_int_equal(mem_live(), live);
+}
+
 /* ---- wrong input --------------------------------------------------------------------- */
 
 static void refuse(struct fixture *f, const char *words)
@@ -371,6 +408,7 @@ int main(void)
         cmocka_unit_test(test_warm_steps_allocate_nothing),
         cmocka_unit_test(test_inference_memory_is_bounded),
         cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_every_allocation),
         cmocka_unit_test(test_wrong_input),
     };
 
