@@ -199,6 +199,27 @@ static void check_splits(struct reading *r)
                      "no training rows: neither \"train\" nor \"file\" is given");
 }
 
+void spec_check_rows(const struct spec *s, const size_t rows[SPLITS], struct problems *p)
+{
+    int trains = 0, selects = 0;
+
+    for (size_t i = 0; i < s->n_stages; i++)
+        if (s->stage[i].stage->loss) {
+            trains = 1;
+            selects |=
+                s->stage[i].common.select == SELECT_BEST || s->stage[i].common.stop_metric;
+        }
+    if (trains && !rows[SPLIT_TRAIN])
+        problems_add(p, node_get(s->root, "data"), "check the files and \"split\"",
+                     "the training split has no rows");
+    if (selects && !rows[SPLIT_VALIDATION])
+        problems_add(
+            p, node_get(s->root, "data"),
+            "give it rows, or set select: last in every stage",
+            "the validation split has no rows, and the best checkpoint is selected "
+            "by it");
+}
+
 static int find_folder(struct spec *s, const char *path, struct err *e)
 {
     char dir[FILE_PATH_MAX], *real;

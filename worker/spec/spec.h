@@ -90,4 +90,8 @@ void spec_write_resolved(const struct spec *s, struct str *out); /* YAML, absolu
 const char *spec_select_metric(const struct stage_spec *s);
 struct stage_spec *spec_find_stage(struct spec *s, const char *name);
 
+/* What the stages ask of the loaded splits: rows to train on, and rows to select the best
+ * checkpoint by. */
+void spec_check_rows(const struct spec *s, const size_t rows[SPLITS], struct problems *p);
+
 #endif
