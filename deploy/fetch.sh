@@ -20,8 +20,8 @@ fetch() {
     rm -f "$file"
     packages_need "${packages_fetch[@]}"
     echo "fetching $package"
-    if ! python3 -m pip download --quiet --disable-pip-version-check --no-deps \
-        --no-build-isolation "$@" "$package" -d "$cache"; then
+    if ! python3 -m pip download --quiet --disable-pip-version-check --no-deps "$@" \
+        "$package" -d "$cache"; then
         echo "hone: fetch $package: pip download failed" >&2
         echo "  try: check the network, or give your own with --model DIR --data FILE" >&2
         return 1

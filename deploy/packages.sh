@@ -5,7 +5,7 @@
 packages_build=(build-essential cmake ninja-build pkg-config libuv1-dev libprotobuf-c-dev
     protobuf-c-compiler libsqlite3-dev libyaml-dev libjansson-dev libutf8proc-dev
     libdnnl-dev libxxhash-dev libmd-dev)
-packages_fetch=(python3 python3-pip python3-setuptools python3-wheel ca-certificates)
+packages_fetch=(python3 python3-pip ca-certificates)
 packages_test=(libcmocka-dev clang-format-14 python3 procps)
 
 # packages_need NAME...: install what is missing, or say what to install and return 1.
