@@ -331,9 +331,9 @@ static int skipped_step(struct loop *l, const char *tensor, struct err *e)
 
 static int train(struct loop *l, struct err *e)
 {
-    const uint32_t *example;
+    const uint32_t *example = NULL;
     struct step_result s;
-    size_t n;
+    size_t n = 0;
     double begin = clock_now(), seconds;
     int r = batch_of(l, &example, &n, e);
 

@@ -111,14 +111,16 @@ static int run_once(struct spec *spec, const struct run_options *o, const char *
         log = open_log(&f, e);
     log_info("%s: run in %s", spec->name, f.path);
     r = run_stages(spec, o, &f, e);
-    if (!o->stage) {
-        const char *state = !r ? "done" : r == ERR_STOPPED ? "stopped" : "failed";
-
-        w = summary_write_run(f.path, spec, state, started, clock_now() - begin,
-                              r ? &second : e);
-        if (!r)
-            r = w;
-    }
+    if (o->stage)
+        w = summary_write_run(f.path, spec, NULL, 0, 0, r ? &second : e);
+    else
+        w = summary_write_run(f.path, spec,
+                              !r                 ? "done"
+                              : r == ERR_STOPPED ? "stopped"
+                                                 : "failed",
+                              started, clock_now() - begin, r ? &second : e);
+    if (!r)
+        r = w;
     log_set_file(-1);
     if (log >= 0)
         close(log);
