@@ -72,6 +72,8 @@ static void read_name(struct reading *r)
     if (strchr(".-", base[0]))
         base[0] = 'j';
     r->s->name = arena_strdup(&r->s->arena, base);
+    if (!r->s->name)
+        problems_add(r->p, NULL, NULL, "out of memory");
 }
 
 static void read_model(struct reading *r, struct model_info *info, int *known)

@@ -328,6 +328,40 @@ static void matrix(void **state)
     expect_problem(text, &(struct bad){"", "job.yaml:2:36", "order.json", ""});
 }
 
+/* The n-th allocation fails, for every n: an error, and everything is given back. */
+static void memory_runs_out(void **state)
+{
+    char text[4096];
+
+    (void)state;
+    with_head(
+        "stages:\n  ppo: {lr: 1e-6, stop: {patience: 2}}\n  rm: {init: sft}\n  sft: \n",
+        text, sizeof text);
+    for (long i = 0;; i++) {
+        char path[FILE_PATH_MAX];
+        struct problems p;
+        struct spec s;
+        struct err e = {0};
+        long live = mem_live();
+        int rc;
+
+        write_file("job.yaml", text);
+        snprintf(path, sizeof path, "%s/job.yaml", dir);
+        problems_init(&p, NULL);
+        mem_fail_at(i);
+        rc = spec_read(&s, path, NULL, &p, &e);
+        mem_fail_at(-1);
+        assert_int_equal(rc != 0, p.errors > 0);
+        if (rc)
+            assert_true(*e.msg);
+        spec_fini(&s);
+        problems_fini(&p);
+        assert_int_equal(mem_live(), live);
+        if (!rc && !mem_failed())
+            break;
+    }
+}
+
 static int setup(void **state)
 {
     char path[FILE_PATH_MAX];
@@ -366,7 +400,7 @@ int main(void)
         cmocka_unit_test(round_trip),  cmocka_unit_test(overrides),
         cmocka_unit_test(bad_stages),  cmocka_unit_test(bad_sections),
         cmocka_unit_test(all_at_once), cmocka_unit_test(missing_file),
-        cmocka_unit_test(matrix),
+        cmocka_unit_test(matrix),      cmocka_unit_test(memory_runs_out),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
