@@ -1,0 +1,402 @@
+/* Admission: see admit.h. */
+#include "daemon/admit.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "daemon/folder.h"
+#include "daemon/plan.h"
+#include "daemon/watch.h"
+
+/* Seconds. */
+static const double lock_wait = 10.0, lock_retry = 0.05;
+
+struct admission {
+    struct arena arena;
+    struct rpc_call *call; /* NULL: the client has gone */
+    const char *file, *out;
+    const char **set;
+    size_t n_set;
+    char **stages;
+    size_t n_stages;
+    int resume;
+    uint64_t child; /* the check, 0: over */
+    struct plan plan;
+    char run[FILE_PATH_MAX];
+    int made, lock, committed;
+    double lock_until; /* INFINITY: not waiting for a lock */
+    struct admission *next;
+};
+
+static void forget(struct daemon *d, struct admission *a)
+{
+    struct admission **p = &d->admissions;
+
+    while (*p != a)
+        p = &(*p)->next;
+    *p = a->next;
+    if (a->lock >= 0)
+        close(a->lock);
+    if (a->run[0] && !a->committed)
+        folder_release(a->run, a->made);
+    arena_fini(&a->arena);
+    mem_free(a);
+}
+
+static void refuse(struct daemon *d, struct admission *a, const struct err *e)
+{
+    if (a->call)
+        rpc_fail(a->call, e);
+    forget(d, a);
+}
+
+static int no_memory(struct err *e)
+{
+    return err_set(e, ERR_NOMEM, "submit: out of memory");
+}
+
+static int copy_texts(struct arena *a, char **from, size_t n, const char ***out,
+                      struct err *e)
+{
+    *out = arena_array(a, n + 1, sizeof **out);
+    if (!*out)
+        return no_memory(e);
+    for (size_t i = 0; i < n; i++)
+        if (!((*out)[i] = arena_strdup(a, from[i])))
+            return no_memory(e);
+    return 0;
+}
+
+/* What the daemon itself can judge at once. */
+static int read_request(struct admission *a, const Hone__V1__SubmitRequest *in,
+                        struct err *e)
+{
+    const char **stages;
+    int rc;
+
+    if (in->file[0] != '/' || (in->out && in->out[0] != '/'))
+        return err_set(e, ERR_CONFIG, "submit: paths must be absolute");
+    if (!file_exists(in->file))
+        return err_errno(e, ERR_CONFIG, errno, "read %s", in->file);
+    a->file = arena_strdup(&a->arena, in->file);
+    a->out = in->out ? arena_strdup(&a->arena, in->out) : NULL;
+    a->resume = in->has_resume && in->resume;
+    if (!a->file || (in->out && !a->out))
+        return no_memory(e);
+    rc = copy_texts(&a->arena, in->set, in->n_set, &a->set, e);
+    if (!rc)
+        rc = copy_texts(&a->arena, in->stages, in->n_stages, &stages, e);
+    if (rc)
+        return rc;
+    a->n_set = in->n_set;
+    a->stages = (char **)(uintptr_t)stages;
+    a->n_stages = in->n_stages;
+    return 0;
+}
+
+static int start_check(struct daemon *d, struct admission *a, struct err *e)
+{
+    struct launch_command cmd;
+    struct io_command io = {.keep_fd = -1};
+    int rc = launch_check(d->worker, a->file, a->set, a->n_set, &a->arena, &cmd, e);
+
+    if (rc)
+        return rc;
+    io.argv = cmd.argv;
+    io.env = cmd.env;
+    return d->io->ops->spawn(d->io, &io, &a->child, e);
+}
+
+void admit_begin(struct rpc_call *call, const Hone__V1__SubmitRequest *in)
+{
+    struct daemon *d = call->d;
+    struct admission *a = mem_alloc(sizeof *a);
+    struct err e;
+    int rc;
+
+    if (!a) {
+        no_memory(&e);
+        rpc_fail(call, &e);
+        return;
+    }
+    a->call = call;
+    a->lock = -1;
+    a->lock_until = INFINITY;
+    a->next = d->admissions;
+    d->admissions = a;
+    rc = d->ending ? err_set(&e, ERR_FAILED, "honed is ending") : read_request(a, in, &e);
+    if (!rc)
+        rc = start_check(d, a, &e);
+    if (rc)
+        refuse(d, a, &e);
+}
+
+/* ---- commit ---- */
+
+static int make_token(char out[33], struct err *e)
+{
+    unsigned char random[16];
+
+    if (getrandom(random, sizeof random, 0) != sizeof random)
+        return err_errno(e, ERR_IO, errno, "random numbers");
+    for (size_t i = 0; i < sizeof random; i++)
+        snprintf(out + 2 * i, 3, "%02x", random[i]);
+    return 0;
+}
+
+static int make_job(struct daemon *d, struct admission *a, struct job **out, struct err *e)
+{
+    struct job *j = job_new();
+    int cores = a->plan.cores > 0 && a->plan.cores < d->cores ? a->plan.cores : d->cores;
+    int rc;
+
+    *out = j;
+    if (!j)
+        return no_memory(e);
+    rc = make_token(j->token, e);
+    if (rc)
+        return rc;
+    /* The admission's arena holds all texts of the plan: the job takes it over. */
+    j->arena = a->arena;
+    memset(&a->arena, 0, sizeof a->arena);
+    j->name = a->plan.name;
+    j->file = a->file;
+    j->set = a->set;
+    j->n_set = a->n_set;
+    j->resume = a->resume;
+    j->stage = a->plan.stage;
+    j->n_stages = a->plan.n_stages;
+    for (size_t i = 0; i < j->n_stages; i++)
+        j->stage[i].cores = cores;
+    j->run = arena_strdup(&j->arena, a->run);
+    j->lock = a->lock;
+    a->lock = -1;
+    return j->run ? 0 : no_memory(e);
+}
+
+static void commit(struct daemon *d, struct admission *a)
+{
+    Hone__V1__SubmitReply reply = HONE__V1__SUBMIT_REPLY__INIT;
+    struct arena scratch = {0};
+    struct job *j = NULL;
+    struct err e;
+    int rc = make_job(d, a, &j, &e);
+
+    if (rc) {
+        job_free(j);
+        refuse(d, a, &e);
+        return;
+    }
+    rc = daemon_add_job(d, j, &e);
+    if (rc) {
+        refuse(d, a, &e);
+        return;
+    }
+    a->committed = 1;
+    log_info("job %llu: %s -> %s", (unsigned long long)j->id, j->file, j->run);
+    reply.problems = a->plan.problem; /* warnings */
+    reply.n_problems = a->plan.n_problems;
+    reply.job = watch_job_message(&scratch, j);
+    if (reply.job) {
+        rpc_reply(&reply.base, a->call);
+    } else {
+        no_memory(&e);
+        rpc_fail(a->call, &e);
+    }
+    arena_fini(&scratch);
+    forget(d, a);
+    daemon_schedule(d);
+}
+
+/* ---- place ---- */
+
+/* 1: wait for the lock. */
+static int try_lock(struct daemon *d, struct admission *a, struct err *e)
+{
+    long holder;
+    int rc = folder_lock(a->run, &a->lock, &holder, e);
+
+    if (rc <= 0)
+        return rc;
+    if (a->resume && d->io->ops->now(d->io) < a->lock_until)
+        return 1;
+    err_set(e, ERR_CONFIG, "%s is in use by another run (process %ld)", a->run, holder);
+    return err_mend(e, "wait for it to end, or choose another folder with --out");
+}
+
+static void place(struct daemon *d, struct admission *a)
+{
+    struct err e;
+    int rc;
+
+    if (isinf(a->lock_until)) {
+        rc = a->out ? folder_claim(a->out, a->resume, &a->made, &e)
+                    : folder_choose(a->file, a->plan.name, a->resume, a->run, sizeof a->run,
+                                    &a->made, &e);
+        if (rc) {
+            a->run[0] = '\0';
+            refuse(d, a, &e);
+            return;
+        }
+        if (a->out)
+            snprintf(a->run, sizeof a->run, "%s", a->out);
+        a->lock_until = d->io->ops->now(d->io) + lock_wait;
+    }
+    rc = try_lock(d, a, &e);
+    if (rc < 0)
+        refuse(d, a, &e);
+    else if (rc == 0)
+        commit(d, a);
+}
+
+void admit_tick(struct daemon *d)
+{
+    for (struct admission *a = d->admissions, *next; a; a = next) {
+        next = a->next;
+        if (!isinf(a->lock_until))
+            place(d, a);
+    }
+}
+
+double admit_next(const struct daemon *d)
+{
+    for (const struct admission *a = d->admissions; a; a = a->next)
+        if (!isinf(a->lock_until))
+            return d->io->ops->now(d->io) + lock_retry;
+    return INFINITY;
+}
+
+/* ---- check ---- */
+
+static void reply_problems(struct daemon *d, struct admission *a)
+{
+    Hone__V1__SubmitReply reply = HONE__V1__SUBMIT_REPLY__INIT;
+
+    reply.problems = a->plan.problem;
+    reply.n_problems = a->plan.n_problems;
+    rpc_reply(&reply.base, a->call);
+    a->call = NULL;
+    forget(d, a);
+}
+
+/* Lines "hone: what" and "  try: mend" on the worker's standard error, as problems. */
+static int read_lines(struct admission *a, const char *text, struct err *e)
+{
+    static const char what[] = "hone: ", mend[] = "  try: ";
+    size_t n = 0, lines = 1;
+    Hone__V1__Problem *p = NULL;
+
+    for (const char *s = text; *s; s++)
+        lines += *s == '\n';
+    a->plan.problem = arena_array(&a->arena, lines, sizeof *a->plan.problem);
+    if (!a->plan.problem)
+        return no_memory(e);
+    a->plan.n_problems = 0;
+    for (; *text; text += n + (text[n] == '\n')) {
+        char *line;
+
+        n = strcspn(text, "\n");
+        line = arena_strndup(&a->arena, text, str_utf8_valid(text, n));
+        if (!line)
+            return no_memory(e);
+        if (p && str_starts(line, mend)) {
+            p->mend = line + strlen(mend);
+        } else if (*line) {
+            p = arena_alloc(&a->arena, sizeof *p);
+            if (!p)
+                return no_memory(e);
+            hone__v1__problem__init(p);
+            p->message = line + (str_starts(line, what) ? strlen(what) : 0);
+            a->plan.problem[a->plan.n_problems++] = p;
+            a->plan.errors++;
+        }
+    }
+    return 0;
+}
+
+/* 0: the plan is there, or the problems are. */
+static int read_verdict(struct admission *a, const struct io_exit *how, struct err *e)
+{
+    if (how->signal)
+        return err_set(e, ERR_FAILED, "hone-worker check was ended by signal %d (%s)",
+                       how->signal, strsignal(how->signal));
+    if (how->status == 0 ||
+        (how->status == 2 && !plan_read(&a->plan, how->out, &a->arena, e) &&
+         a->plan.errors))
+        return how->status ? 0 : plan_read(&a->plan, how->out, &a->arena, e);
+    memset(&a->plan, 0, sizeof a->plan);
+    if (read_lines(a, how->err, e))
+        return e->code;
+    if (how->status == 2 && a->plan.errors)
+        return 0;
+    return err_set(e, ERR_FAILED, "hone-worker check ended with status %d%s%.900s",
+                   how->status, a->plan.errors ? ": " : "",
+                   a->plan.errors ? a->plan.problem[0]->message : "");
+}
+
+static void judge(struct daemon *d, struct admission *a, const struct io_exit *how)
+{
+    struct err e;
+    int rc = read_verdict(a, how, &e);
+
+    if (!rc && a->plan.errors) {
+        reply_problems(d, a);
+        return;
+    }
+    if (!rc)
+        rc = plan_select(&a->plan, a->stages, a->n_stages, &a->arena, &e);
+    if (rc)
+        refuse(d, a, &e);
+    else
+        place(d, a);
+}
+
+int admit_exited(struct daemon *d, uint64_t child, const struct io_exit *how)
+{
+    struct admission *a = d->admissions;
+
+    while (a && a->child != child)
+        a = a->next;
+    if (!a)
+        return 0;
+    a->child = 0;
+    if (a->call)
+        judge(d, a, how);
+    else
+        forget(d, a);
+    return 1;
+}
+
+/* ---- clients that leave ---- */
+
+void admit_closed(struct daemon *d, uint64_t conn)
+{
+    for (struct admission *a = d->admissions, *next; a; a = next) {
+        next = a->next;
+        if (!a->call || a->call->conn != conn)
+            continue;
+        rpc_drop(a->call);
+        a->call = NULL;
+        if (a->child)
+            d->io->ops->kill(d->io, a->child, SIGKILL); /* forgotten when it has ended */
+        else
+            forget(d, a);
+    }
+}
+
+void admit_free_all(struct daemon *d)
+{
+    while (d->admissions) {
+        if (d->admissions->call)
+            rpc_drop(d->admissions->call);
+        forget(d, d->admissions);
+    }
+}

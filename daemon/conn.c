@@ -1,0 +1,166 @@
+/* Connections: see conn.h. */
+#include "daemon/conn.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "daemon/admit.h"
+#include "daemon/daemon.h"
+#include "daemon/rpc.h"
+#include "daemon/uplink.h"
+#include "daemon/watch.h"
+#include "proto/message.h"
+#include "wire.pb-c.h"
+
+static struct conn *find(struct daemon *d, uint64_t id)
+{
+    struct conn *c = d->conns;
+
+    while (c && c->id != id)
+        c = c->next;
+    return c;
+}
+
+static void forget(struct daemon *d, struct conn *c)
+{
+    struct conn **p = &d->conns;
+
+    while (*p != c)
+        p = &(*p)->next;
+    *p = c->next;
+    watch_closed(d, c->id);
+    admit_closed(d, c->id);
+    uplink_closed(d, c);
+    frame_reader_fini(&c->in);
+    mem_free(c);
+}
+
+void conn_opened(struct daemon *d, uint64_t id)
+{
+    struct conn *c = mem_alloc(sizeof *c);
+
+    if (!c) {
+        d->io->ops->close(d->io, id);
+        return;
+    }
+    c->id = id;
+    frame_reader_init(&c->in, FRAME_CAP_HELLO);
+    c->next = d->conns;
+    d->conns = c;
+}
+
+void conn_closed(struct daemon *d, uint64_t id)
+{
+    struct conn *c = find(d, id);
+
+    if (c)
+        forget(d, c);
+}
+
+void conn_free_all(struct daemon *d)
+{
+    while (d->conns)
+        forget(d, d->conns);
+}
+
+void conn_send(struct daemon *d, uint64_t id, const ProtobufCMessage *m)
+{
+    struct str out = {0};
+    struct err e;
+
+    if (message_frame(m, &out, &e)) {
+        log_error("%s: %s", m->descriptor->name, e.msg);
+        d->io->ops->close(d->io, id);
+    } else {
+        d->io->ops->send(d->io, id, out.s, out.len);
+    }
+    str_fini(&out);
+}
+
+static void welcome(struct daemon *d, struct conn *c, uint64_t received,
+                    const struct err *refused)
+{
+    Hone__V1__Welcome w = HONE__V1__WELCOME__INIT;
+    Hone__V1__Error error = HONE__V1__ERROR__INIT;
+
+    w.version = PROTO_VERSION;
+    w.program = (char *)(uintptr_t) "honed " HONE_VERSION;
+    w.has_received = c->role == CONN_WORKER;
+    w.received = received;
+    if (refused) {
+        error.status = (uint32_t)err_exit_status(refused->code);
+        error.message = (char *)(uintptr_t)refused->msg;
+        w.refused = &error;
+        c->refused = 1;
+    }
+    conn_send(d, c->id, &w.base);
+    if (refused)
+        d->io->ops->close(d->io, c->id);
+}
+
+static int take_hello(struct daemon *d, struct conn *c, const uint8_t *p, size_t n,
+                      struct err *e)
+{
+    ProtobufCMessage *m;
+    Hone__V1__Hello *h;
+    uint64_t received = 0;
+    int rc = message_unpack(&hone__v1__hello__descriptor, p, n, &m, e);
+
+    if (rc)
+        return rc;
+    h = (Hone__V1__Hello *)m;
+    if (h->magic != PROTO_MAGIC)
+        rc = err_set(e, ERR_CORRUPT, "this is not Hone's protocol");
+    else if (h->version != PROTO_VERSION)
+        rc = err_set(e, ERR_UNSUPPORTED, "%.100s speaks version %u, honed version %d",
+                     h->program ? h->program : "the other end", h->version, PROTO_VERSION);
+    else if (h->role == HONE__V1__ROLE__WORKER)
+        rc = uplink_hello(d, c, h, &received, e);
+    else
+        c->role = CONN_CLIENT;
+    welcome(d, c, received, rc ? e : NULL);
+    if (!rc)
+        c->in.cap = FRAME_CAP;
+    message_free(m);
+    return 0;
+}
+
+static int take_call(struct daemon *d, struct conn *c, const uint8_t *p, size_t n,
+                     struct err *e)
+{
+    ProtobufCMessage *m;
+    int rc = message_unpack(&hone__v1__call__descriptor, p, n, &m, e);
+
+    if (rc)
+        return rc;
+    rpc_dispatch(d, c->id, (Hone__V1__Call *)m);
+    message_free(m);
+    return 0;
+}
+
+void conn_received(struct daemon *d, uint64_t id, const void *p, size_t n)
+{
+    struct conn *c = find(d, id);
+    const uint8_t *body;
+    size_t len;
+    struct err e;
+    int rc;
+
+    if (!c || c->refused)
+        return;
+    rc = frame_feed(&c->in, p, n, &e);
+    while (!rc && !c->refused && (rc = frame_next(&c->in, &body, &len, &e)) > 0) {
+        if (c->role == CONN_UNKNOWN)
+            rc = take_hello(d, c, body, len, &e);
+        else if (c->role == CONN_CLIENT)
+            rc = take_call(d, c, body, len, &e);
+        else
+            rc = uplink_frame(d, c, body, len, &e);
+    }
+    if (rc < 0) {
+        log_warn("connection closed: %s", e.msg);
+        c->refused = 1;
+        d->io->ops->close(d->io, id);
+        forget(d, c);
+    }
+}

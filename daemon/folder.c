@@ -1,0 +1,151 @@
+/* Run folders: see folder.h. A folder holds a run when it has one of the files that every
+ * run leaves. */
+#include "daemon/folder.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "daemon/lock.h"
+
+enum { NAME_MAX_BYTES = 100, RUNS_MAX = 1000000 };
+
+/* A job's name as part of a file name. */
+static void safe_name(const char *name, char *out, size_t n)
+{
+    size_t i = 0;
+
+    for (; name[i] && i + 1 < n; i++) {
+        unsigned char c = (unsigned char)name[i];
+
+        out[i] = c <= ' ' || c == '/' || c == 0x7f || (c == '.' && i == 0) ? '_' : (char)c;
+    }
+    out[i] = '\0';
+}
+
+/* The highest n among the entries "<name>-<n>". */
+static int highest(const char *runs, const char *name, long *n, struct err *e)
+{
+    size_t count, len = strlen(name);
+    char **entry;
+    int rc;
+
+    *n = 0;
+    if (!file_exists(runs))
+        return 0;
+    rc = file_list(runs, &entry, &count, e);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < count; i++) {
+        long k;
+
+        if (str_starts(entry[i], name) && entry[i][len] == '-' &&
+            !str_to_long(entry[i] + len + 1, &k) && k > *n && k < RUNS_MAX)
+            *n = k;
+        mem_free(entry[i]);
+    }
+    mem_free(entry);
+    return 0;
+}
+
+int folder_choose(const char *file, const char *name, int resume, char *out, size_t n,
+                  int *made, struct err *e)
+{
+    char runs[FILE_PATH_MAX], safe[NAME_MAX_BYTES];
+    long k;
+    int rc;
+
+    *made = 0;
+    file_dirname(out, n, file);
+    rc = file_join(runs, sizeof runs, out, "runs", e);
+    safe_name(name, safe, sizeof safe);
+    if (!rc)
+        rc = highest(runs, safe, &k, e);
+    if (rc)
+        return rc;
+    if (!(resume && k)) {
+        rc = file_make_dirs(runs, e);
+        if (rc) {
+            char mend[] = "choose a folder with --out";
+
+            return err_mend(e, "%s", mend);
+        }
+        k++;
+    }
+    for (;; k++) {
+        if (snprintf(out, n, "%s/%s-%ld", runs, safe, k) >= (int)n)
+            return err_set(e, ERR_CONFIG, "%s: the path is too long", runs);
+        if (resume && file_is_dir(out))
+            return 0;
+        *made = !mkdir(out, 0777);
+        if (*made)
+            return 0;
+        if (errno != EEXIST) {
+            err_errno(e, ERR_CONFIG, errno, "create %s", out);
+            return err_mend(e, "choose a folder with --out");
+        }
+    }
+}
+
+static int holds_run(const char *path)
+{
+    static const char *const sign[] = {"job.yaml", "job.resolved.yaml", "summary.json",
+                                       ".hone"};
+    char name[FILE_PATH_MAX];
+    struct err e;
+
+    for (size_t i = 0; i < sizeof sign / sizeof *sign; i++)
+        if (!file_join(name, sizeof name, path, sign[i], &e) && file_exists(name))
+            return 1;
+    return 0;
+}
+
+int folder_claim(const char *path, int resume, int *made, struct err *e)
+{
+    int rc;
+
+    *made = !file_exists(path);
+    if (*made) {
+        rc = file_make_dirs(path, e);
+        return rc ? err_wrap(e, "--out") : 0;
+    }
+    if (!file_is_dir(path))
+        return err_set(e, ERR_CONFIG, "--out: %s is not a folder", path);
+    if (access(path, W_OK | X_OK))
+        return err_errno(e, ERR_CONFIG, errno, "--out: %s", path);
+    if (!resume && holds_run(path)) {
+        err_set(e, ERR_CONFIG, "--out: %s holds another run", path);
+        return err_mend(e, "add --resume to go on with it, or choose another folder");
+    }
+    return 0;
+}
+
+int folder_lock(const char *run, int *fd, long *holder, struct err *e)
+{
+    char path[FILE_PATH_MAX];
+    int rc = file_join(path, sizeof path, run, ".hone", e);
+
+    *fd = -1;
+    if (!rc)
+        rc = file_make_dirs(path, e);
+    if (!rc)
+        rc = file_join(path, sizeof path, run, ".hone/lock", e);
+    return rc ? rc : lock_try(path, fd, holder, e);
+}
+
+void folder_release(const char *run, int made)
+{
+    char path[FILE_PATH_MAX];
+    struct err e;
+
+    if (!made)
+        return;
+    if (!file_join(path, sizeof path, run, ".hone", &e))
+        file_remove_tree(path, &e);
+    rmdir(run);
+}

@@ -1,0 +1,63 @@
+/* The outside world as a table: everything the daemon asks of its surroundings, and
+ * everything it hears from them. io_uv.c is the real one (libuv); tests put their own in
+ * its place and decide what happens when.
+ *
+ * Connections and processes have ids from 1 upwards, never used twice; an id that has gone
+ * is ignored, so that nobody has to ask whether it is still there. Nothing here calls back
+ * from within a call. */
+#ifndef DAEMON_IO_H
+#define DAEMON_IO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct io;
+
+struct io_command {
+    const char *const *argv, *const *env; /* env NULL: ours */
+    const char *log; /* stdout and stderr are appended there; NULL: they are captured */
+    int keep_fd;     /* inherited (as descriptor 3), -1: none */
+};
+
+struct io_exit {
+    int status, signal;    /* signal 0: it ended by itself */
+    const char *out, *err; /* captured text, NUL-terminated, at most IO_CAPTURE_MAX bytes */
+};
+
+enum { IO_CAPTURE_MAX = 4 << 20 };
+
+struct io_events {
+    void (*connected)(void *ctx, uint64_t conn);
+    void (*received)(void *ctx, uint64_t conn, const void *p, size_t n);
+    void (*closed)(void *ctx, uint64_t conn); /* by the other end */
+    void (*exited)(void *ctx, uint64_t child, const struct io_exit *how);
+    void (*wake)(void *ctx);               /* the time asked for has come */
+    void (*ending)(void *ctx, int signal); /* SIGTERM, SIGINT; 0: the owner has gone */
+};
+
+struct io_ops {
+    double (*now)(struct io *io); /* monotonic seconds */
+    void (*send)(struct io *io, uint64_t conn, const void *p, size_t n); /* copies */
+    size_t (*unsent)(struct io *io, uint64_t conn); /* bytes that wait for the other end */
+    void (*close)(struct io *io, uint64_t conn);    /* after what was sent has gone out */
+    int (*spawn)(struct io *io, const struct io_command *c, uint64_t *child, struct err *e);
+    void (*kill)(struct io *io, uint64_t child, int signal);
+    void (*wake_at)(struct io *io, double when); /* INFINITY: never */
+    void (*stop)(struct io *io);                 /* let io_uv_run() return */
+};
+
+struct io {
+    const struct io_ops *ops;
+    const struct io_events *events;
+    void *ctx;
+};
+
+/* The real one. listen_fd: a listening socket, taken over; owner_fd: its end of file means
+ * that the owner has gone, -1: there is none. */
+int io_uv_open(struct io **out, int listen_fd, int owner_fd, struct err *e);
+void io_uv_run(struct io *io);
+void io_uv_close(struct io *io);
+
+#endif

@@ -1,0 +1,525 @@
+/* The outside world through libuv: see io.h.
+ *
+ * Objects with handles are freed in their close callbacks only. A process is reported when
+ * it has ended and, where its output is captured, both pipes have reached their end. */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "daemon/io.h"
+#include "proto/transport.h"
+
+enum { N_SIGNALS = 3 };
+
+struct uv_conn {
+    uv_pipe_t pipe; /* first: the handle is the connection */
+    struct io_uv *io;
+    uint64_t id;
+    struct uv_conn *next;
+    int closing;
+    char in[65536];
+};
+
+struct uv_child {
+    uv_process_t process;
+    uv_pipe_t pipe[2];
+    struct str text[2];
+    struct io_uv *io;
+    uint64_t id;
+    struct uv_child *next;
+    int open;  /* handles not yet closed */
+    int ended; /* exit status is known */
+    int64_t status;
+    int signal;
+};
+
+struct uv_write {
+    uv_write_t request;
+    uv_buf_t buf;
+};
+
+struct io_uv {
+    struct io base;
+    uv_loop_t loop;
+    uv_pipe_t listener, owner;
+    uv_timer_t timer;
+    uv_signal_t signals[N_SIGNALS];
+    struct uv_conn *conns;
+    struct uv_child *children;
+    uint64_t next_id;
+    int has_owner;
+    char owner_in[64];
+};
+
+static struct io_uv *uv_of(struct io *io)
+{
+    return (struct io_uv *)io;
+}
+
+static struct uv_conn *find_conn(struct io_uv *io, uint64_t id)
+{
+    struct uv_conn *c = io->conns;
+
+    while (c && c->id != id)
+        c = c->next;
+    return c;
+}
+
+/* ---- connections ---- */
+
+static void conn_gone(uv_handle_t *h)
+{
+    mem_free(h);
+}
+
+static void drop_conn(struct uv_conn *c)
+{
+    struct uv_conn **p = &c->io->conns;
+
+    while (*p && *p != c)
+        p = &(*p)->next;
+    if (*p)
+        *p = c->next;
+    if (!uv_is_closing((uv_handle_t *)&c->pipe))
+        uv_close((uv_handle_t *)&c->pipe, conn_gone);
+}
+
+static void give_buffer(uv_handle_t *h, size_t hint, uv_buf_t *buf)
+{
+    struct uv_conn *c = (struct uv_conn *)h;
+
+    (void)hint;
+    *buf = uv_buf_init(c->in, sizeof c->in);
+}
+
+static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
+{
+    struct uv_conn *c = (struct uv_conn *)s;
+    struct io_uv *io = c->io;
+    uint64_t id = c->id;
+
+    if (c->closing)
+        return;
+    if (n > 0) {
+        io->base.events->received(io->base.ctx, id, buf->base, (size_t)n);
+    } else if (n < 0) {
+        drop_conn(c);
+        io->base.events->closed(io->base.ctx, id);
+    }
+}
+
+static void on_connection(uv_stream_t *listener, int status)
+{
+    struct io_uv *io = listener->data;
+    struct uv_conn *c;
+    struct err e;
+    uv_os_fd_t fd;
+
+    if (status < 0)
+        return;
+    c = mem_alloc(sizeof *c);
+    if (!c || uv_pipe_init(&io->loop, &c->pipe, 0)) {
+        mem_free(c);
+        log_error("connection refused: out of memory");
+        return;
+    }
+    c->io = io;
+    c->id = io->next_id++;
+    if (uv_accept(listener, (uv_stream_t *)&c->pipe) ||
+        uv_fileno((uv_handle_t *)&c->pipe, &fd) || transport_peer_allowed(fd, &e) ||
+        uv_read_start((uv_stream_t *)&c->pipe, give_buffer, on_read)) {
+        log_warn("connection refused");
+        uv_close((uv_handle_t *)&c->pipe, conn_gone);
+        return;
+    }
+    c->next = io->conns;
+    io->conns = c;
+    io->base.events->connected(io->base.ctx, c->id);
+}
+
+static void on_written(uv_write_t *request, int status)
+{
+    struct uv_write *w = (struct uv_write *)request;
+
+    (void)status; /* a broken connection shows in on_read() */
+    mem_free(w->buf.base);
+    mem_free(w);
+}
+
+static void io_send(struct io *base, uint64_t id, const void *p, size_t n)
+{
+    struct uv_conn *c = find_conn(uv_of(base), id);
+    struct uv_write *w;
+
+    if (!c || c->closing || !n)
+        return;
+    w = mem_alloc(sizeof *w);
+    if (w)
+        w->buf = uv_buf_init(mem_alloc(n), (unsigned)n);
+    if (!w || !w->buf.base) {
+        mem_free(w);
+        drop_conn(c); /* a frame with a hole in it would be worse */
+        return;
+    }
+    memcpy(w->buf.base, p, n);
+    if (uv_write(&w->request, (uv_stream_t *)&c->pipe, &w->buf, 1, on_written))
+        on_written(&w->request, -1);
+}
+
+static size_t io_unsent(struct io *base, uint64_t id)
+{
+    struct uv_conn *c = find_conn(uv_of(base), id);
+
+    return c ? uv_stream_get_write_queue_size((uv_stream_t *)&c->pipe) : 0;
+}
+
+static void on_shutdown(uv_shutdown_t *request, int status)
+{
+    struct uv_conn *c = (struct uv_conn *)request->handle;
+
+    mem_free(request);
+    if (status != UV_ECANCELED)
+        drop_conn(c);
+}
+
+static void io_close(struct io *base, uint64_t id)
+{
+    struct uv_conn *c = find_conn(uv_of(base), id);
+    uv_shutdown_t *request;
+
+    if (!c || c->closing)
+        return;
+    c->closing = 1;
+    request = mem_alloc(sizeof *request);
+    if (!request || uv_shutdown(request, (uv_stream_t *)&c->pipe, on_shutdown)) {
+        mem_free(request);
+        drop_conn(c);
+    }
+}
+
+/* ---- processes ---- */
+
+static void report_child(struct uv_child *c)
+{
+    struct io_uv *io = c->io;
+    struct uv_child **p = &io->children;
+    struct io_exit how = {(int)c->status, c->signal, str_get(&c->text[0]),
+                          str_get(&c->text[1])};
+
+    while (*p != c)
+        p = &(*p)->next;
+    *p = c->next;
+    if (c->ended)
+        io->base.events->exited(io->base.ctx, c->id, &how);
+    str_fini(&c->text[0]);
+    str_fini(&c->text[1]);
+    mem_free(c);
+}
+
+static void child_handle_gone(uv_handle_t *h)
+{
+    struct uv_child *c = h->data;
+
+    if (--c->open == 0)
+        report_child(c);
+}
+
+static void on_exit_child(uv_process_t *p, int64_t status, int signal)
+{
+    struct uv_child *c = (struct uv_child *)p;
+
+    c->ended = 1;
+    c->status = status;
+    c->signal = signal;
+    uv_close((uv_handle_t *)p, child_handle_gone);
+}
+
+static void give_text(uv_handle_t *h, size_t hint, uv_buf_t *buf)
+{
+    static char text[65536];
+
+    (void)h;
+    (void)hint;
+    *buf = uv_buf_init(text, sizeof text);
+}
+
+static void on_text(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
+{
+    struct uv_child *c = s->data;
+    struct str *text = &c->text[s == (uv_stream_t *)&c->pipe[1]];
+
+    if (n > 0 && text->len + (size_t)n <= IO_CAPTURE_MAX)
+        str_add_bytes(text, buf->base, (size_t)n);
+    else if (n < 0 && !uv_is_closing((uv_handle_t *)s))
+        uv_close((uv_handle_t *)s, child_handle_gone);
+}
+
+static int capture(struct io_uv *io, struct uv_child *c, uv_stdio_container_t stdio[])
+{
+    for (int i = 0; i < 2; i++) {
+        int rc = uv_pipe_init(&io->loop, &c->pipe[i], 0);
+
+        if (rc)
+            return rc;
+        c->pipe[i].data = c;
+        c->open++;
+        stdio[i + 1].flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE;
+        stdio[i + 1].data.stream = (uv_stream_t *)&c->pipe[i];
+    }
+    return 0;
+}
+
+static int start(struct io_uv *io, const struct io_command *cmd, struct uv_child *c,
+                 int log_fd)
+{
+    uv_stdio_container_t stdio[4] = {{UV_IGNORE}, {UV_IGNORE}, {UV_IGNORE}, {UV_IGNORE}};
+    uv_process_options_t options = {0};
+    int rc = 0;
+
+    options.exit_cb = on_exit_child;
+    options.file = cmd->argv[0];
+    options.args = (char **)(uintptr_t)cmd->argv;
+    options.env = (char **)(uintptr_t)cmd->env;
+    options.stdio = stdio;
+    options.stdio_count = cmd->keep_fd >= 0 ? 4 : 3;
+    /* Its own session: a terminal's ctrl-C is for the command alone, which asks us. */
+    options.flags = UV_PROCESS_DETACHED;
+    if (log_fd >= 0) {
+        stdio[1].flags = stdio[2].flags = UV_INHERIT_FD;
+        stdio[1].data.fd = stdio[2].data.fd = log_fd;
+    } else {
+        rc = capture(io, c, stdio);
+    }
+    if (cmd->keep_fd >= 0) {
+        stdio[3].flags = UV_INHERIT_FD;
+        stdio[3].data.fd = cmd->keep_fd;
+    }
+    c->process.data = c;
+    if (!rc) {
+        rc = uv_spawn(&io->loop, &c->process, &options);
+        c->open++; /* uv_spawn() makes the handle even when it fails */
+    }
+    for (int i = 0; !rc && log_fd < 0 && i < 2; i++)
+        rc = uv_read_start((uv_stream_t *)&c->pipe[i], give_text, on_text);
+    return rc;
+}
+
+static void abandon(struct uv_child *c, int log_fd)
+{
+    int open = c->open;
+
+    if (log_fd < 0)
+        for (int i = 0; i < 2 && i < open; i++)
+            uv_close((uv_handle_t *)&c->pipe[i], child_handle_gone);
+    if (open == (log_fd < 0 ? 3 : 1))
+        uv_close((uv_handle_t *)&c->process, child_handle_gone);
+    if (open == 0)
+        report_child(c);
+}
+
+static int io_spawn(struct io *base, const struct io_command *cmd, uint64_t *child,
+                    struct err *e)
+{
+    struct io_uv *io = uv_of(base);
+    struct uv_child *c = mem_alloc(sizeof *c);
+    int log_fd = -1, rc;
+
+    if (!c)
+        return err_set(e, ERR_NOMEM, "start %s: out of memory", cmd->argv[0]);
+    if (cmd->log) {
+        log_fd = open(cmd->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+        if (log_fd < 0) {
+            rc = err_errno(e, ERR_IO, errno, "open %s", cmd->log);
+            mem_free(c);
+            return rc;
+        }
+    }
+    c->io = io;
+    c->id = io->next_id++;
+    c->next = io->children;
+    io->children = c;
+    rc = start(io, cmd, c, log_fd);
+    if (rc) {
+        err_set(e, ERR_FAILED, "start %s: %s", cmd->argv[0], uv_strerror(rc));
+        abandon(c, log_fd);
+    } else {
+        *child = c->id;
+    }
+    if (log_fd >= 0)
+        close(log_fd);
+    return rc ? e->code : 0;
+}
+
+static void io_kill(struct io *base, uint64_t child, int signal)
+{
+    for (struct uv_child *c = uv_of(base)->children; c; c = c->next)
+        if (c->id == child && !c->ended)
+            uv_process_kill(&c->process, signal);
+}
+
+/* ---- time, signals, owner ---- */
+
+static double io_now(struct io *base)
+{
+    (void)base;
+    return clock_now();
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    struct io_uv *io = t->data;
+
+    io->base.events->wake(io->base.ctx);
+}
+
+static void io_wake_at(struct io *base, double when)
+{
+    struct io_uv *io = uv_of(base);
+    double left = when - clock_now();
+
+    if (isinf(when)) {
+        uv_timer_stop(&io->timer);
+        return;
+    }
+    uv_update_time(&io->loop);
+    uv_timer_start(&io->timer, on_timer, left > 0 ? (uint64_t)(left * 1000) + 1 : 0, 0);
+}
+
+static void io_stop(struct io *base)
+{
+    uv_stop(&uv_of(base)->loop);
+}
+
+static void on_signal(uv_signal_t *s, int signal)
+{
+    struct io_uv *io = s->data;
+
+    io->base.events->ending(io->base.ctx, signal);
+}
+
+static void give_owner_buffer(uv_handle_t *h, size_t hint, uv_buf_t *buf)
+{
+    struct io_uv *io = h->data;
+
+    (void)hint;
+    *buf = uv_buf_init(io->owner_in, sizeof io->owner_in);
+}
+
+static void on_owner(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
+{
+    struct io_uv *io = s->data;
+
+    (void)buf;
+    if (n < 0) {
+        uv_read_stop(s);
+        io->base.events->ending(io->base.ctx, 0);
+    }
+}
+
+/* ---- open, run, close ---- */
+
+static const struct io_ops ops = {io_now,   io_send, io_unsent,  io_close,
+                                  io_spawn, io_kill, io_wake_at, io_stop};
+
+static int open_handles(struct io_uv *io, int listen_fd, int owner_fd)
+{
+    static const int wanted[N_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+    int rc = uv_pipe_init(&io->loop, &io->listener, 0);
+
+    io->listener.data = io->owner.data = io->timer.data = io;
+    if (!rc)
+        rc = uv_pipe_open(&io->listener, listen_fd);
+    if (!rc)
+        rc = uv_listen((uv_stream_t *)&io->listener, 64, on_connection);
+    if (!rc)
+        rc = uv_timer_init(&io->loop, &io->timer);
+    for (int i = 0; !rc && i < N_SIGNALS; i++) {
+        rc = uv_signal_init(&io->loop, &io->signals[i]);
+        io->signals[i].data = io;
+        if (!rc)
+            rc = uv_signal_start(&io->signals[i], on_signal, wanted[i]);
+    }
+    if (rc || owner_fd < 0)
+        return rc;
+    rc = uv_pipe_init(&io->loop, &io->owner, 0);
+    if (!rc)
+        rc = uv_pipe_open(&io->owner, owner_fd);
+    if (!rc)
+        rc = uv_read_start((uv_stream_t *)&io->owner, give_owner_buffer, on_owner);
+    return rc;
+}
+
+int io_uv_open(struct io **out, int listen_fd, int owner_fd, struct err *e)
+{
+    struct io_uv *io = mem_alloc(sizeof *io);
+    int rc;
+
+    *out = NULL;
+    if (!io)
+        return err_set(e, ERR_NOMEM, "event loop: out of memory");
+    io->base.ops = &ops;
+    io->next_id = 1;
+    rc = uv_loop_init(&io->loop);
+    if (rc) {
+        mem_free(io);
+        return err_set(e, ERR_IO, "event loop: %s", uv_strerror(rc));
+    }
+    rc = open_handles(io, listen_fd, owner_fd);
+    if (rc) {
+        io_uv_close(&io->base);
+        return err_set(e, ERR_IO, "event loop: %s", uv_strerror(rc));
+    }
+    *out = &io->base;
+    return 0;
+}
+
+void io_uv_run(struct io *base)
+{
+    uv_run(&uv_of(base)->loop, UV_RUN_DEFAULT);
+}
+
+static void close_handle(uv_handle_t *h, void *arg)
+{
+    struct io_uv *io = arg;
+    int ours = h == (uv_handle_t *)&io->listener || h == (uv_handle_t *)&io->owner ||
+               h == (uv_handle_t *)&io->timer || h->type == UV_SIGNAL;
+
+    if (uv_is_closing(h))
+        return;
+    if (ours)
+        uv_close(h, NULL);
+    else if (h->data)
+        uv_close(h, child_handle_gone);
+    else
+        uv_close(h, conn_gone);
+}
+
+static void ignore_exit(void *ctx, uint64_t child, const struct io_exit *how)
+{
+    (void)ctx;
+    (void)child;
+    (void)how;
+}
+
+void io_uv_close(struct io *base)
+{
+    static const struct io_events deaf = {.exited = ignore_exit};
+    struct io_uv *io;
+
+    if (!base)
+        return;
+    io = uv_of(base);
+    io->base.events = &deaf;
+    uv_walk(&io->loop, close_handle, io);
+    uv_run(&io->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&io->loop);
+    mem_free(io);
+}

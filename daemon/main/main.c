@@ -1,0 +1,182 @@
+/* honed: the control daemon.
+ *
+ *     honed [--state DIR] [--listen ADDRESS]
+ *     honed --state DIR --listen ADDRESS --owner FD        (started by hone run)
+ *
+ * One daemon per state folder: it holds DIR/lock as long as it lives. With --owner it is
+ * private: it writes one line to the descriptor once it listens, ends when the other end is
+ * closed, and leaves nothing of its state folder. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/args.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "daemon/daemon.h"
+#include "daemon/lock.h"
+#include "proto/transport.h"
+
+struct options {
+    const char *state, *listen, *owner;
+    int version;
+};
+
+struct server {
+    char state[FILE_PATH_MAX], address[FILE_PATH_MAX];
+    int lock, listen_fd, owner_fd;
+    struct store *store;
+    struct io *io;
+    struct daemon daemon;
+};
+
+static const struct arg_flag flags[] = {
+    ARG_VALUE("--state", "DIR", "folder of the daemon's state", struct options, state),
+    ARG_VALUE("--listen", "ADDRESS", "unix:PATH (default: unix:STATE/socket)",
+              struct options, listen),
+    ARG_VALUE("--owner", "FD", "private: end when this descriptor's peer has gone",
+              struct options, owner),
+    ARG_SWITCH("--version", "print the version", struct options, version), ARG_END};
+
+static const struct arg_spec spec = {
+    "honed",
+    "[--state DIR] [--listen ADDRESS]",
+    "The daemon: queues jobs, schedules their stages, starts workers, streams metrics.",
+    flags,
+    0,
+    0,
+    0};
+
+static int default_state(char *out, size_t n, struct err *e)
+{
+    const char *base = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+
+    if (base && base[0] == '/')
+        return file_join(out, n, base, "hone", e);
+    if (home && home[0] == '/')
+        return file_join(out, n, home, ".local/state/hone", e);
+    err_set(e, ERR_USAGE, "no folder for the state: HOME is not set");
+    return err_mend(e, "honed --state DIR");
+}
+
+static int resolve(struct server *s, const struct options *o, struct err *e)
+{
+    long fd = -1;
+    int rc;
+
+    if (o->state &&
+        snprintf(s->state, sizeof s->state, "%s", o->state) >= (int)sizeof s->state)
+        return err_set(e, ERR_USAGE, "--state: the path is too long");
+    rc = o->state ? 0 : default_state(s->state, sizeof s->state, e);
+    if (!rc)
+        rc = args_long("--owner", o->owner, 3, 1 << 20, &fd, e);
+    if (rc)
+        return rc;
+    s->owner_fd = (int)fd;
+    if (snprintf(s->address, sizeof s->address, "%s%s%s",
+                 o->listen ? "" : "unix:", o->listen ? o->listen : s->state,
+                 o->listen ? "" : "/socket") >= (int)sizeof s->address)
+        return err_set(e, ERR_USAGE, "--listen: the address is too long");
+    return 0;
+}
+
+static int take_state(struct server *s, struct err *e)
+{
+    char path[FILE_PATH_MAX];
+    long holder;
+    int rc = file_make_dirs(s->state, e);
+
+    if (!rc)
+        rc = file_join(path, sizeof path, s->state, "lock", e);
+    if (!rc)
+        rc = lock_try(path, &s->lock, &holder, e);
+    if (rc > 0) {
+        err_set(e, ERR_CONFIG, "%s belongs to another honed (process %ld)", s->state,
+                holder);
+        return err_mend(e, "choose another folder with --state");
+    }
+    return rc;
+}
+
+static int start(struct server *s, struct err *e)
+{
+    int recovered, rc = take_state(s, e);
+
+    if (!rc)
+        rc = store_open(&s->store, s->state, e);
+    if (!rc)
+        rc = store_recover(s->store, &recovered, e);
+    if (!rc && recovered)
+        log_warn("%d jobs of an earlier honed were not finished", recovered);
+    if (!rc)
+        rc = transport_listen(s->address, &s->listen_fd, e);
+    if (rc)
+        return rc;
+    rc = io_uv_open(&s->io, s->listen_fd, s->owner_fd, e);
+    if (rc)
+        return rc;
+    daemon_init(&s->daemon, s->io, s->store, s->address, s->owner_fd >= 0);
+    rc = launch_find("hone-worker", s->daemon.worker, sizeof s->daemon.worker, e);
+    if (!rc && s->owner_fd >= 0 && write(s->owner_fd, "ready\n", 6) != 6)
+        rc = err_errno(e, ERR_FAILED, errno, "tell the owner");
+    return rc;
+}
+
+/* Remove what we made in a private state folder, and the folder if nothing else is in it.
+ */
+static void remove_state(const struct server *s)
+{
+    static const char *const ours[] = {"jobs.db", "jobs.db-wal", "jobs.db-shm", "lock"};
+    char path[FILE_PATH_MAX];
+    struct err e;
+
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+        if (!file_join(path, sizeof path, s->state, ours[i], &e))
+            unlink(path);
+    rmdir(s->state);
+}
+
+static void stop(struct server *s)
+{
+    daemon_fini(&s->daemon);
+    io_uv_close(s->io);
+    store_close(s->store);
+    if (s->listen_fd >= 0)
+        transport_unlink(s->address);
+    if (s->owner_fd >= 0 && s->lock >= 0)
+        remove_state(s);
+    if (s->lock >= 0)
+        close(s->lock);
+}
+
+int main(int argc, char **argv)
+{
+    static struct server s = {.lock = -1, .listen_fd = -1, .owner_fd = -1};
+    struct options o = {0};
+    struct err e;
+    int rc = args_parse(&spec, argc, argv, &o, &e);
+
+    if (rc == ARGS_HELP)
+        return 0;
+    if (!rc && o.version) {
+        printf("honed %s\n", HONE_VERSION);
+        return 0;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    if (!rc)
+        rc = resolve(&s, &o, &e);
+    if (!rc && s.owner_fd >= 0)
+        log_set_level(LOG_WARN);
+    if (!rc)
+        rc = start(&s, &e);
+    if (rc)
+        err_print(&e, "honed");
+    else
+        io_uv_run(s.io);
+    stop(&s);
+    return err_exit_status(rc);
+}

@@ -1,0 +1,36 @@
+/* The plan of a job: what `hone-worker check FILE --json` says about it.
+ *
+ *     {"name": ..., "problems": [{"where", "message", "mend", "warning"}],
+ *      "resources": {"workers": 1, "threads": 0},
+ *      "stages": [{"name", "needs": [...], "steps": N}]}
+ *
+ * The worker is ours, but its output is read like any input: ERR_CORRUPT names the key. */
+#ifndef DAEMON_PLAN_H
+#define DAEMON_PLAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "daemon/job.h"
+#include "hone.pb-c.h"
+
+struct plan {
+    const char *name;
+    int cores; /* of each stage, 0: all there are */
+    struct job_stage *stage;
+    size_t n_stages;
+    Hone__V1__Problem **problem;
+    size_t n_problems;
+    int errors; /* problems that are no warnings */
+};
+
+int plan_read(struct plan *p, const char *text, struct arena *a, struct err *e);
+
+/* Keep the stages named (n > 0); needs outside of them count as met. An unknown name is
+ * ERR_CONFIG with "did you mean". */
+int plan_select(struct plan *p, char *const *names, size_t n, struct arena *a,
+                struct err *e);
+
+#endif

@@ -1,0 +1,98 @@
+/* Calls: from a Call frame to the handler and back to Reply frames. */
+#include "daemon/rpc.h"
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "daemon/conn.h"
+#include "proto/message.h"
+
+Hone__V1__Hone_Service rpc_service = HONE__V1__HONE__INIT(rpc_);
+
+static void send_error(struct daemon *d, uint64_t conn, uint32_t id, const struct err *e)
+{
+    Hone__V1__Reply reply = HONE__V1__REPLY__INIT;
+    Hone__V1__Error error = HONE__V1__ERROR__INIT;
+
+    error.status = (uint32_t)err_exit_status(e->code);
+    error.message = (char *)(uintptr_t)e->msg;
+    error.mend = e->mend[0] ? (char *)(uintptr_t)e->mend : NULL;
+    reply.id = id;
+    reply.error = &error;
+    conn_send(d, conn, &reply.base);
+}
+
+static void send_message(struct rpc_call *call, const ProtobufCMessage *m, int more)
+{
+    Hone__V1__Reply reply = HONE__V1__REPLY__INIT;
+    struct str body = {0};
+    struct err e;
+
+    if (message_pack(m, &body, &e)) {
+        send_error(call->d, call->conn, call->id, &e);
+    } else {
+        reply.id = call->id;
+        reply.has_body = 1;
+        reply.body.data = (uint8_t *)body.s;
+        reply.body.len = body.len;
+        reply.has_more = more;
+        reply.more = more;
+        conn_send(call->d, call->conn, &reply.base);
+    }
+    str_fini(&body);
+}
+
+void rpc_reply(const ProtobufCMessage *m, void *ctx)
+{
+    struct rpc_call *call = ctx;
+
+    send_message(call, m, 0);
+    mem_free(call);
+}
+
+void rpc_more(struct rpc_call *call, const ProtobufCMessage *m)
+{
+    send_message(call, m, 1);
+}
+
+void rpc_fail(struct rpc_call *call, const struct err *e)
+{
+    send_error(call->d, call->conn, call->id, e);
+    mem_free(call);
+}
+
+void rpc_drop(struct rpc_call *call)
+{
+    mem_free(call);
+}
+
+void rpc_dispatch(struct daemon *d, uint64_t conn, const Hone__V1__Call *call)
+{
+    ProtobufCService *service = &rpc_service.base;
+    const ProtobufCServiceDescriptor *desc = service->descriptor;
+    const ProtobufCMethodDescriptor *method =
+        protobuf_c_service_descriptor_get_method_by_name(desc, call->method);
+    ProtobufCMessage *request;
+    struct rpc_call *ctx;
+    struct err e;
+
+    if (!method) {
+        err_set(&e, ERR_UNSUPPORTED, "unknown method %.100s", call->method);
+        send_error(d, conn, call->id, &e);
+        return;
+    }
+    if (message_unpack(method->input, call->request.data, call->request.len, &request,
+                       &e)) {
+        send_error(d, conn, call->id, &e);
+        return;
+    }
+    ctx = mem_alloc(sizeof *ctx);
+    if (ctx) {
+        *ctx = (struct rpc_call){d, conn, call->id};
+        service->invoke(service, (unsigned)(method - desc->methods), request, rpc_reply,
+                        ctx);
+    } else {
+        err_set(&e, ERR_NOMEM, "out of memory for a call");
+        send_error(d, conn, call->id, &e);
+    }
+    message_free(request);
+}

@@ -1,0 +1,41 @@
+/* The RPC surface. proto/hone.proto is the list of methods: protobuf-c turns it into a
+ * struct of function pointers that rpc.c fills by name, so that a method without its
+ * daemon/rpc/<method>.c is a link error and there is no table to keep in step.
+ *
+ * A handler gets the call as `ctx` and ends it once: by reply(&message, ctx), at once or
+ * later, or by rpc_fail(). A stream sends rpc_more() first. */
+#ifndef DAEMON_RPC_H
+#define DAEMON_RPC_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "hone.pb-c.h"
+#include "wire.pb-c.h"
+
+struct daemon;
+
+struct rpc_call {
+    struct daemon *d;
+    uint64_t conn;
+    uint32_t id;
+};
+
+extern Hone__V1__Hone_Service rpc_service;
+
+void rpc_dispatch(struct daemon *d, uint64_t conn, const Hone__V1__Call *call);
+
+void rpc_reply(const ProtobufCMessage *m, void *ctx); /* the last message; frees the call */
+void rpc_more(struct rpc_call *call, const ProtobufCMessage *m);
+void rpc_fail(struct rpc_call *call, const struct err *e); /* frees the call */
+void rpc_drop(struct rpc_call *call);                      /* nobody listens any more */
+
+#define RPC_HANDLER(method, Request, Reply)                                                \
+    void rpc_##method(Hone__V1__Hone_Service *service, const Hone__V1__##Request *in,      \
+                      Hone__V1__##Reply##_Closure reply, void *ctx)
+RPC_HANDLER(submit, SubmitRequest, SubmitReply);
+RPC_HANDLER(get_job, GetJobRequest, Job);
+RPC_HANDLER(control, ControlRequest, Job);
+RPC_HANDLER(watch, WatchRequest, Event);
+
+#endif

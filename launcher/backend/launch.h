@@ -1,0 +1,48 @@
+/* Launcher back ends: how the workers of one stage are started on some kind of machine.
+ *
+ * A back end turns a request into a command: arguments and environment, no side effects.
+ * The daemon runs the command and watches its process, so that every back end is tested as
+ * a pure function. Here: `local` (one worker on this machine, without mpirun). */
+#ifndef LAUNCHER_BACKEND_LAUNCH_H
+#define LAUNCHER_BACKEND_LAUNCH_H
+
+#include <stddef.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+
+struct launch_request {
+    const char *worker; /* path of hone-worker, from launch_find() */
+    const char *file;   /* job file */
+    const char *const *set;
+    size_t n_set;
+    const char *stage, *run;
+    int resume;
+    const char *uplink, *token; /* address of the daemon; the job's secret */
+    unsigned long long job;
+    unsigned attempt;
+    int orphan_stop; /* the worker stops when the daemon has gone */
+};
+
+struct launch_command {
+    const char *const *argv; /* NULL-terminated; argv[0] is the file to execute */
+    const char *const *env;  /* NULL-terminated: the whole environment */
+};
+
+struct launch_backend {
+    const char *name;
+    /* The command lives in the arena. */
+    int (*command)(const struct launch_request *r, struct arena *a,
+                   struct launch_command *out, struct err *e);
+};
+
+extern const struct launch_backend launch_local;
+
+/* The command that judges a job file: hone-worker check FILE --json [--set K=V]... */
+int launch_check(const char *worker, const char *file, const char *const *set, size_t n_set,
+                 struct arena *a, struct launch_command *out, struct err *e);
+
+/* A program of ours: beside the running executable, or else in PATH. */
+int launch_find(const char *program, char *out, size_t n, struct err *e);
+
+#endif

@@ -1,0 +1,91 @@
+/* The local back end: one hone-worker on this machine, started directly. */
+#include <string.h>
+
+#include "base/str.h"
+#include "launcher/backend/launch.h"
+
+extern char **environ;
+
+enum { UPLINK_NAMES = 5 };
+
+/* The environment without older HONE_UPLINK variables, with room for `extra` more. */
+static const char **inherit(struct arena *a, size_t extra, size_t *n)
+{
+    size_t count = 0;
+    const char **env;
+
+    while (environ[count])
+        count++;
+    env = arena_array(a, count + extra + 1, sizeof *env);
+    *n = 0;
+    for (size_t i = 0; env && i < count; i++)
+        if (!str_starts(environ[i], "HONE_UPLINK"))
+            env[(*n)++] = environ[i];
+    return env;
+}
+
+static int finish(const char **argv, size_t n_argv, const char **env, size_t n_env,
+                  struct launch_command *out, struct err *e)
+{
+    for (size_t i = 0; i < n_argv; i++)
+        if (!argv[i])
+            return err_set(e, ERR_NOMEM, "start a worker: out of memory");
+    for (size_t i = 0; i < n_env; i++)
+        if (!env[i])
+            return err_set(e, ERR_NOMEM, "start a worker: out of memory");
+    out->argv = argv;
+    out->env = env;
+    return 0;
+}
+
+static int local_command(const struct launch_request *r, struct arena *a,
+                         struct launch_command *out, struct err *e)
+{
+    size_t n_env, n = 0;
+    const char **env = inherit(a, UPLINK_NAMES, &n_env);
+    const char **argv = arena_array(a, 7 + 2 * r->n_set + 1, sizeof *argv);
+
+    if (!env || !argv)
+        return err_set(e, ERR_NOMEM, "start a worker: out of memory");
+    argv[n++] = r->worker;
+    argv[n++] = r->file;
+    argv[n++] = "--stage";
+    argv[n++] = r->stage;
+    argv[n++] = "--out";
+    argv[n++] = r->run;
+    if (r->resume)
+        argv[n++] = "--resume";
+    for (size_t i = 0; i < r->n_set; i++) {
+        argv[n++] = "--set";
+        argv[n++] = r->set[i];
+    }
+    env[n_env++] = arena_printf(a, "HONE_UPLINK=%s", r->uplink);
+    env[n_env++] = arena_printf(a, "HONE_UPLINK_TOKEN=%s", r->token);
+    env[n_env++] = arena_printf(a, "HONE_UPLINK_JOB=%llu", r->job);
+    env[n_env++] = arena_printf(a, "HONE_UPLINK_ATTEMPT=%u", r->attempt);
+    if (r->orphan_stop)
+        env[n_env++] = "HONE_UPLINK_ORPHAN=stop";
+    return finish(argv, n, env, n_env, out, e);
+}
+
+const struct launch_backend launch_local = {"local", local_command};
+
+int launch_check(const char *worker, const char *file, const char *const *set, size_t n_set,
+                 struct arena *a, struct launch_command *out, struct err *e)
+{
+    size_t n_env, n = 0;
+    const char **env = inherit(a, 0, &n_env);
+    const char **argv = arena_array(a, 4 + 2 * n_set + 1, sizeof *argv);
+
+    if (!env || !argv)
+        return err_set(e, ERR_NOMEM, "start a worker: out of memory");
+    argv[n++] = worker;
+    argv[n++] = "check";
+    argv[n++] = file;
+    argv[n++] = "--json";
+    for (size_t i = 0; i < n_set; i++) {
+        argv[n++] = "--set";
+        argv[n++] = set[i];
+    }
+    return finish(argv, n, env, n_env, out, e);
+}
