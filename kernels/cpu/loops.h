@@ -1,0 +1,52 @@
+/* The inner loops, compiled once for each instruction set (loops_<isa>.c) and chosen by
+ * what this processor has. Arrays need no alignment; n may be any length. */
+#ifndef KERNELS_CPU_LOOPS_H
+#define KERNELS_CPU_LOOPS_H
+
+#include "kernels/op.h"
+
+/* See tile.h. */
+struct tile {
+    const float *a;
+    long rs, ks;
+    const float *b;
+    long bs;
+    float *c;
+    long ldc;
+    long k;
+    int rows, add;
+};
+
+struct epilogue {
+    float *c, *pre; /* (rows, n) with stride ldc; pre or NULL */
+    long ldc, n;
+    int rows;
+    const float *bias; /* (n) or NULL */
+    enum op_act act;
+};
+
+struct cpu_loops {
+    const char *name; /* "avx512", "avx2", "plain" */
+    int tile_m, tile_n;
+    void (*tile)(const struct tile *t);
+    void (*pack_rows)(const float *b, long ldb, long n, long k, float *out);
+    void (*pack_columns)(const float *b, long ldb, long n, long k, float *out);
+    void (*epilogue)(const struct epilogue *e);
+    void (*act)(enum op_act act, const float *x, float *y, long n);
+    void (*act_slope)(enum op_act act, const float *x, const float *dy, float *dx, long n);
+    void (*glu)(enum op_act act, const float *gate, const float *up, float *y, long n);
+    void (*glu_slope)(enum op_act act, const float *gate, const float *up, const float *dy,
+                      float *dgate, float *dup, long n);
+    void (*add)(const float *x, float *y, long n);
+    void (*scale)(float f, const float *x, float *y, long n);
+};
+
+extern const struct cpu_loops cpu_loops_plain;
+#if defined(__x86_64__)
+extern const struct cpu_loops cpu_loops_avx512, cpu_loops_avx2;
+#endif
+
+/* The best this processor runs; HONE_ISA=avx2 or plain asks for less. */
+const struct cpu_loops *cpu_loops(void);
+
+#endif

@@ -1,0 +1,243 @@
+/* Matrix products: packed panels of the right-hand side, the register tile, an epilogue
+ * while the result is in cache.
+ *
+ * A task owns some columns and rows of c. For each chunk of K it packs a group of column
+ * panels that stays in L2, then walks its rows: a strip of tile_m rows against each panel.
+ * Weights come as struct op_pack: the first product of a version packs on the fly (in
+ * training a version serves one step, and a copy in DRAM costs more than it saves); when
+ * the same version returns, the panels of the whole matrix are kept.
+ *
+ * Invariant: an element is a chain of fused multiply-adds within a chunk of K, the chunks
+ * are added in order, and chunks depend on K alone. So bits depend neither on M nor on the
+ * split into tasks. Fails when memory is short or the arguments contradict. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/fail.h"
+
+enum {
+    K_CHUNK = 1024,
+    GROUP_FLOATS = 64 * 1024, /* of packed panels: 256 KiB, a part of L2 */
+    STRIP_PAD = 16,
+    TILE_M_MAX = 16,
+    TILE_N_MAX = 32,
+};
+
+struct product {
+    const struct matmul_args *a;
+    const struct cpu_loops *loops;
+    const float *packed; /* the whole b in panels, or NULL */
+    float *scratch;      /* per worker: a group of panels, a strip of a */
+    long scratch_floats, group;
+    long row_tasks, column_tasks, panels;
+    int copy_strip;
+};
+
+static float *strip_of(const struct product *p, int worker)
+{
+    return p->scratch + worker * p->scratch_floats + GROUP_FLOATS;
+}
+
+static void pack_panel(const struct matmul_args *a, const struct cpu_loops *loops, long j,
+                       long k0, long k, float *out)
+{
+    long n = cpu_min(loops->tile_n, a->N - j);
+
+    if (a->trans_b)
+        loops->pack_columns(a->b + j * a->ldb + k0, a->ldb, n, k, out);
+    else
+        loops->pack_rows(a->b + k0 * a->ldb + j, a->ldb, n, k, out);
+}
+
+/* Rows m .. m+rows-1 of a, chunk k0: where the tile reads them, copied when their stride
+ * would put them all into the same few cache sets. */
+static void strip(const struct product *p, struct tile *t, long m, long k0, float *copy)
+{
+    const struct matmul_args *a = p->a;
+
+    t->a = a->trans_a ? a->a + k0 * a->lda + m : a->a + m * a->lda + k0;
+    t->rs = a->trans_a ? 1 : a->lda;
+    t->ks = a->trans_a ? a->lda : 1;
+    if (!p->copy_strip)
+        return;
+    if (a->trans_a) {
+        for (long k = 0; k < t->k; k++)
+            for (int r = 0; r < t->rows; r++)
+                copy[k * t->rows + r] = t->a[k * a->lda + r];
+        t->ks = t->rows;
+    } else {
+        for (int r = 0; r < t->rows; r++)
+            memcpy(copy + r * (t->k + STRIP_PAD), t->a + r * a->lda,
+                   (size_t)t->k * sizeof *copy);
+        t->rs = t->k + STRIP_PAD;
+    }
+    t->a = copy;
+}
+
+/* One tile at (m, j), through a buffer when it reaches over the right edge. */
+static void place(const struct product *p, struct tile *t, long m, long j, int last)
+{
+    const struct matmul_args *a = p->a;
+    long n = cpu_min(p->loops->tile_n, a->N - j);
+    float *c = a->c + m * a->ldc + j, edge[TILE_M_MAX * TILE_N_MAX];
+
+    t->c = n == p->loops->tile_n ? c : edge;
+    t->ldc = n == p->loops->tile_n ? a->ldc : p->loops->tile_n;
+    if (t->c == edge && t->add)
+        for (int r = 0; r < t->rows; r++)
+            for (long i = 0; i < p->loops->tile_n; i++)
+                edge[r * t->ldc + i] = i < n ? c[r * a->ldc + i] : 0;
+    p->loops->tile(t);
+    if (t->c == edge)
+        for (int r = 0; r < t->rows; r++)
+            memcpy(c + r * a->ldc, edge + r * t->ldc, (size_t)n * sizeof *c);
+    if (last && (a->bias || a->pre || a->act != ACT_NONE)) {
+        struct epilogue e = {c,       a->pre ? a->pre + m * a->ldc + j : NULL,
+                             a->ldc,  n,
+                             t->rows, a->bias ? a->bias + j : NULL,
+                             a->act};
+
+        p->loops->epilogue(&e);
+    }
+}
+
+/* Panels first .. first+n-1 of chunk k0 against rows from .. to-1. */
+static void group_product(const struct product *p, long first, long n, long k0, long from,
+                          long to, int worker)
+{
+    const struct matmul_args *a = p->a;
+    int tile_m = p->loops->tile_m, tile_n = p->loops->tile_n;
+    long k = cpu_min(K_CHUNK, a->K - k0), strips = cpu_ceil_div(to - from, tile_m);
+    float *group = p->scratch + worker * p->scratch_floats;
+
+    for (long i = 0; !p->packed && i < n; i++)
+        pack_panel(a, p->loops, (first + i) * tile_n, k0, k, group + i * k * tile_n);
+    for (long s = 0; s < strips; s++) {
+        long m = from + (to - from) * s / strips,
+             end = from + (to - from) * (s + 1) / strips;
+        struct tile t = {.bs = tile_n, .k = k, .rows = (int)(end - m)};
+
+        t.add = a->accumulate || k0 > 0;
+        strip(p, &t, m, k0, strip_of(p, worker));
+        for (long i = 0; i < n; i++) {
+            t.b = p->packed ? p->packed + ((first + i) * a->K + k0) * tile_n
+                            : group + i * k * tile_n;
+            place(p, &t, m, (first + i) * tile_n, k0 + k == a->K);
+        }
+    }
+}
+
+static void product_task(void *arg, long i, int worker)
+{
+    const struct product *p = arg;
+    long row = i % p->row_tasks, column = i / p->row_tasks;
+    long from = p->a->M * row / p->row_tasks, to = p->a->M * (row + 1) / p->row_tasks;
+    long first = p->panels * column / p->column_tasks;
+    long end = p->panels * (column + 1) / p->column_tasks;
+
+    for (long k0 = 0; k0 < p->a->K; k0 += K_CHUNK)
+        for (long g = first; g < end; g += p->group)
+            group_product(p, g, cpu_min(p->group, end - g), k0, from, to, worker);
+}
+
+/* ---- kept panels ---- */
+
+struct pack_job {
+    const struct matmul_args *a;
+    const struct cpu_loops *loops;
+    float *out;
+};
+
+static void pack_task(void *arg, long i, int worker)
+{
+    const struct pack_job *j = arg;
+
+    (void)worker;
+    pack_panel(j->a, j->loops, i * j->loops->tile_n, 0, j->a->K,
+               j->out + i * j->a->K * j->loops->tile_n);
+}
+
+void cpu_pack_free(struct op_pack *p)
+{
+    mem_free(p->data);
+    p->data = NULL;
+    p->packed = p->tag = 0;
+}
+
+/* The kept panels of b when this version has been here before; *out NULL: not (yet). */
+static int kept_panels(const struct matmul_args *a, const struct cpu_loops *loops,
+                       long panels, const float **out)
+{
+    struct op_pack *p = a->pack;
+    struct pack_job job = {a, loops, NULL};
+    size_t bytes = (size_t)(panels * a->K) * (size_t)loops->tile_n * sizeof *job.out;
+
+    *out = NULL;
+    if (!p)
+        return 0;
+    if (p->packed == p->version && p->data) {
+        *out = p->data;
+        return 0;
+    }
+    if (p->tag != p->version) { /* first meeting */
+        p->tag = p->version;
+        return 0;
+    }
+    if (!p->data)
+        p->data = mem_aligned(64, bytes);
+    if (!p->data)
+        return op_fail(ERR_NOMEM, "matmul: no memory for a packed weight of %zu bytes",
+                       bytes);
+    job.out = p->data;
+    cpu_for(panels, (double)bytes / 8, pack_task, &job);
+    p->packed = p->version;
+    *out = p->data;
+    return 0;
+}
+
+/* Columns are split before rows, since a column's panel is then packed by one task. */
+static void split(struct product *p)
+{
+    const struct matmul_args *a = p->a;
+    double work = (double)a->M * (double)a->N * (double)a->K / 48;
+    int team = cpu_threads_for(work);
+    long kc = cpu_min(K_CHUNK, a->K);
+
+    p->group = GROUP_FLOATS / (kc * p->loops->tile_n);
+    p->row_tasks = p->column_tasks = 1;
+    if (team > 1) {
+        p->column_tasks = cpu_min(p->panels, 4L * team);
+        if (p->column_tasks < team)
+            p->row_tasks = cpu_min(cpu_ceil_div(2L * team, p->column_tasks),
+                                   cpu_ceil_div(a->M, p->loops->tile_m));
+    }
+}
+
+int cpu_matmul(const struct matmul_args *a)
+{
+    struct product p = {.a = a, .loops = cpu_loops()};
+    double work = (double)a->M * (double)a->N * (double)a->K / 48;
+    int rc;
+
+    if (a->accumulate && (a->bias || a->act != ACT_NONE || a->pre))
+        return op_fail(ERR_FAILED, "matmul: accumulate excludes bias and activation");
+    if (a->K <= 0)
+        return ref_matmul(a);
+    if (a->M <= 0 || a->N <= 0)
+        return 0;
+    p.panels = cpu_ceil_div(a->N, p.loops->tile_n);
+    rc = kept_panels(a, p.loops, p.panels, &p.packed);
+    if (rc)
+        return rc;
+    split(&p);
+    p.copy_strip = a->trans_a || a->lda % 512 == 0;
+    p.scratch_floats = GROUP_FLOATS + TILE_M_MAX * (K_CHUNK + STRIP_PAD);
+    p.scratch = cpu_scratch_take((size_t)p.scratch_floats * sizeof *p.scratch *
+                                 (size_t)cpu_threads_for(work));
+    if (!p.scratch)
+        return op_fail(ERR_NOMEM, "matmul: out of memory");
+    cpu_for(p.row_tasks * p.column_tasks, work, product_task, &p);
+    cpu_scratch_give(p.scratch);
+    return 0;
+}

@@ -1,0 +1,73 @@
+/* Panels for the register tile: k x TILE_N, the columns of the right-hand matrix beyond
+ * its edge 0. */
+#ifndef KERNELS_CPU_PACK_H
+#define KERNELS_CPU_PACK_H
+
+#include "kernels/cpu/tile.h"
+
+/* out[k][c] = b[k ldb + c] for c < n. */
+static void loop_pack_rows(const float *b, long ldb, long n, long k, float *out)
+{
+    for (long i = 0; i < k; i++, b += ldb, out += TILE_N) {
+        if (n == TILE_N) {
+            vf_store(out, vf_load(b));
+            vf_store(out + VW, vf_load(b + VW));
+            continue;
+        }
+        for (long c = 0; c < TILE_N; c++)
+            out[c] = c < n ? b[c] : 0;
+    }
+}
+
+#ifndef SIMD_PLAIN
+/* out[k][c] = b[c ldb + k] for an 8 x 8 corner. */
+static inline void transpose8(const float *b, long ldb, float *out)
+{
+    __m256 r[8], s[8];
+
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        r[i] = _mm256_loadu_ps(b + i * ldb);
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        s[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        s[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+        r[i] = _mm256_shuffle_ps(s[i], s[i + 2], 0x44);
+        r[i + 1] = _mm256_shuffle_ps(s[i], s[i + 2], 0xEE);
+        r[i + 2] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0x44);
+        r[i + 3] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0xEE);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        _mm256_storeu_ps(out + i * TILE_N, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
+        _mm256_storeu_ps(out + (i + 4) * TILE_N,
+                         _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+    }
+}
+#endif
+
+/* out[k][c] = b[c ldb + k] for c < n. */
+static void loop_pack_columns(const float *b, long ldb, long n, long k, float *out)
+{
+    long c = 0;
+
+#ifndef SIMD_PLAIN
+    for (; c + 8 <= n; c += 8) {
+        long i = 0;
+
+        for (; i + 8 <= k; i += 8)
+            transpose8(b + c * ldb + i, ldb, out + i * TILE_N + c);
+        for (; i < k; i++)
+            for (long j = c; j < c + 8; j++)
+                out[i * TILE_N + j] = b[j * ldb + i];
+    }
+#endif
+    for (; c < TILE_N; c++)
+        for (long i = 0; i < k; i++)
+            out[i * TILE_N + c] = c < n ? b[c * ldb + i] : 0;
+}
+
+#endif
