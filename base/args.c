@@ -74,7 +74,7 @@ static int flag(const struct arg_spec *spec, int argc, char **argv, int *i, void
     }
     if (eq) {
         value = eq + 1;
-    } else if (*i + 1 < argc) {
+    } else if (*i + 1 < argc && !str_starts(argv[*i + 1], "--")) {
         value = argv[++*i];
     } else {
         err_set(e, ERR_USAGE, "%s: %s needs a value", spec->program, f->name);

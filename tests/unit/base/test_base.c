@@ -148,6 +148,7 @@ static void arguments(void **state)
         {{"test"}, 1, "argument is missing", "JOB"},
         {{"test", "a", "b"}, 3, "one argument too many", "JOB"},
         {{"test", "a", "--model"}, 3, "--model needs a value", "DIR"},
+        {{"test", "a", "--model", "--json"}, 4, "--model needs a value", "DIR"},
         {{"test", "a", "--json=1"}, 3, "takes no value", ""},
     };
     struct err e = {0};
