@@ -15,7 +15,7 @@
 
 #include "base/str.h"
 
-enum { ACTION_KILL = -1 };
+enum { ACTION_KILL = -1, ACTION_TERM = -2 };
 
 static const char *const point_names[FAULT_POINTS] = {"write", "fsync", "rename", "step"};
 
@@ -29,8 +29,9 @@ static int parse_action(const char *s, int *out)
     static const struct {
         const char *name;
         int value;
-    } known[] = {{"KILL", ACTION_KILL}, {"ENOSPC", ENOSPC}, {"EIO", EIO},
-                 {"EACCES", EACCES},    {"EDQUOT", EDQUOT}, {"EROFS", EROFS}};
+    } known[] = {{"KILL", ACTION_KILL}, {"TERM", ACTION_TERM}, {"ENOSPC", ENOSPC},
+                 {"EIO", EIO},          {"EACCES", EACCES},    {"EDQUOT", EDQUOT},
+                 {"EROFS", EROFS}};
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(s, known[i].name)) {
@@ -88,6 +89,10 @@ int fault_hit(enum fault_point point)
         return 0;
     if (action == ACTION_KILL)
         raise(SIGKILL);
+    if (action == ACTION_TERM) {
+        raise(SIGTERM);
+        return 0;
+    }
     errno = action;
     return -1;
 }
