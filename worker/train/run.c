@@ -33,7 +33,8 @@ static int is_done(const char *run, const char *stage)
         return 0;
     done = !json_get_string(root, "state", 1, &state, &e) && !strcmp(state, "done");
     json_decref(root);
-    snprintf(path, sizeof path, "%s/%s/final", run, stage);
+    if (snprintf(path, sizeof path, "%s/%s/final", run, stage) >= (int)sizeof path)
+        return 0;
     return done && !state_verify(path, &e);
 }
 

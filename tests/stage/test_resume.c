@@ -1,0 +1,463 @@
+/* Stopped anywhere and resumed = never stopped, byte for byte: SFT, RM and PPO on a tiny
+ * model, stopped at every one of 20 steps by SIGTERM and by SIGKILL, and by a full disk;
+ * and that neither threads nor micro-batches change the result. The real program runs. */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/json.h"
+#include "tests/stage/tiny.h"
+#include "worker/ckpt/state.h"
+
+enum { STEPS = 20, ARGS_MAX = 32, KILLED = 1000 };
+static const char *const stages[] = {"sft", "rm", "ppo"};
+
+static char root[] = "/tmp/hone-resume-XXXXXX";
+
+static void ok(int r, const struct err *e)
+{
+    if (r)
+        fail_msg("%s", e->msg);
+}
+
+static void path_in(char out[512], const char *fmt, ...)
+{
+    va_list ap;
+    int n = snprintf(out, 512, "%s/", root);
+
+    va_start(ap, fmt);
+    vsnprintf(out + n, 512 - (size_t)n, fmt, ap);
+    va_end(ap);
+}
+
+/* hone-worker job.yaml <words...>; fault: HONE_FAULT or NULL. Its exit status, or
+ * KILLED + signal; its messages go to root/err. */
+static int worker(const char *fault, const char *const *words)
+{
+    const char *bin = getenv("HONE_BIN");
+    char program[512], job[512], err[512];
+    const char *argv[ARGS_MAX];
+    int n = 0, status;
+    pid_t pid;
+
+    snprintf(program, sizeof program, "%s/hone-worker", bin ? bin : "build/bin");
+    path_in(job, "job.yaml");
+    path_in(err, "err");
+    argv[n++] = program;
+    argv[n++] = job;
+    while (*words && n < ARGS_MAX - 1)
+        argv[n++] = *words++;
+    argv[n] = NULL;
+    pid = fork();
+    if (!pid) {
+        int fd = open(err, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+        dup2(fd, 2);
+        if (fault)
+            setenv("HONE_FAULT", fault, 1);
+        setenv("OMP_NUM_THREADS", "2", 0);
+        execv(program, (char *const *)argv);
+        _exit(127);
+    }
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFSIGNALED(status) ? KILLED + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void show_errors(void)
+{
+    char err[512], line[1024];
+    FILE *f;
+
+    path_in(err, "err");
+    f = fopen(err, "r");
+    while (f && fgets(line, sizeof line, f))
+        print_message("    %s", line);
+    if (f)
+        fclose(f);
+}
+
+static void expect(int got, int want, const char *what)
+{
+    if (got == want)
+        return;
+    show_errors();
+    fail_msg("%s: exit status %d, expected %d", what, got, want);
+}
+
+static void copy_dir(const char *from, const char *to)
+{
+    char command[1200];
+
+    snprintf(command, sizeof command, "mkdir -p '%s' && cp -r '%s' '%s/'", to, from, to);
+    assert_int_equal(system(command), 0);
+}
+
+/* A fresh run folder in which everything before `stage` is done. */
+static void prepare(const char *name, int stage)
+{
+    char to[512], from[512];
+    struct err e;
+
+    path_in(to, "%s", name);
+    ok(file_remove_tree(to, &e), &e);
+    for (int i = 0; i < stage; i++) {
+        path_in(from, "whole/%s", stages[i]);
+        copy_dir(from, to);
+    }
+}
+
+static void compare_files(const char *a, const char *b)
+{
+    struct file_map x, y;
+    struct err e;
+
+    ok(file_map_open(&x, a, &e), &e);
+    ok(file_map_open(&y, b, &e), &e);
+    if (x.size != y.size || memcmp(x.bytes, y.bytes, x.size))
+        fail_msg("%s and %s differ", a, b);
+    file_map_close(&x);
+    file_map_close(&y);
+}
+
+static int is_timing(const char *key)
+{
+    static const char *const timing[] = {"time",    "tokens_per_second", "seconds",
+                                         "elapsed", "interval.seconds",  "metrics_bytes"};
+
+    for (size_t i = 0; i < sizeof timing / sizeof *timing; i++)
+        if (!strcmp(key, timing[i]))
+            return 1;
+    return 0;
+}
+
+/* Two JSON files, or two files of JSON lines, all fields but times and rates. */
+static void compare_json(const char *a, const char *b, int lines)
+{
+    FILE *x = fopen(a, "r"), *y = fopen(b, "r");
+    json_error_t je;
+
+    assert_non_null(x);
+    assert_non_null(y);
+    for (int line = 1;; line++) {
+        size_t flags = JSON_DISABLE_EOF_CHECK;
+        json_t *p = json_loadf(x, flags, &je), *q = json_loadf(y, flags, &je), *v;
+        const char *key;
+        void *next;
+
+        if (!p && !q)
+            break;
+        if (!p || !q)
+            fail_msg("%s and %s have different numbers of lines", a, b);
+        json_object_foreach_safe(p, next, key, v)
+        {
+            if (is_timing(key)) {
+                json_object_del(q, key);
+                json_object_del(p, key);
+            }
+        }
+        if (!json_equal(p, q))
+            fail_msg("%s and %s differ at line %d: %s / %s", a, b, line, json_dumps(p, 0),
+                     json_dumps(q, 0));
+        json_decref(p);
+        json_decref(q);
+        if (!lines)
+            break;
+    }
+    fclose(x);
+    fclose(y);
+}
+
+/* RUN/<stage> of `name` against the uninterrupted run's. */
+static void compare_stage(const char *name, const char *stage)
+{
+    static const char *const exact[] = {"final/model.safetensors",
+                                        "final/config.json",
+                                        "final/hone.json",
+                                        "checkpoint-20/model.safetensors",
+                                        "checkpoint-20/state/optimizer.safetensors",
+                                        "best/model.safetensors"};
+    char a[512], b[512];
+
+    for (size_t i = 0; i < sizeof exact / sizeof *exact; i++) {
+        path_in(a, "whole/%s/%s", stage, exact[i]);
+        path_in(b, "%s/%s/%s", name, stage, exact[i]);
+        compare_files(a, b);
+    }
+    path_in(a, "whole/%s/checkpoint-20/state/trainer.json", stage);
+    path_in(b, "%s/%s/checkpoint-20/state/trainer.json", name, stage);
+    compare_json(a, b, 0);
+    path_in(a, "whole/%s/metrics.jsonl", stage);
+    path_in(b, "%s/%s/metrics.jsonl", name, stage);
+    compare_json(a, b, 1);
+}
+
+/* The uninterrupted run that all others are compared with. */
+static int whole_run(void **state)
+{
+    const char *words[] = {"--out", NULL, NULL};
+    char out[512];
+    struct err e;
+
+    (void)state;
+    if (!mkdtemp(root) || tiny_job(root, &e))
+        return -1;
+    path_in(out, "whole");
+    words[1] = out;
+    if (worker(NULL, words)) {
+        show_errors();
+        return -1;
+    }
+    return 0;
+}
+
+static int clean_up(void **state)
+{
+    struct err e;
+
+    (void)state;
+    return file_remove_tree(root, &e);
+}
+
+/* Stop stage s by `fault`, go on, compare. */
+static void interrupt(int s, const char *fault, int want)
+{
+    char out[512], what[64];
+    const char *first[] = {"--stage", stages[s], "--out", out, NULL};
+    const char *again[] = {"--stage", stages[s], "--out", out, "--resume", NULL};
+
+    prepare("cut", s);
+    path_in(out, "cut");
+    snprintf(what, sizeof what, "%s with %s", stages[s], fault);
+    expect(worker(fault, first), want, what);
+    expect(worker(NULL, again), 0, "resume");
+    compare_stage("cut", stages[s]);
+}
+
+static void stop_by_signal(int s, const char *signal_name, int want)
+{
+    char fault[32];
+
+    for (int step = 1; step <= STEPS; step++) {
+        snprintf(fault, sizeof fault, "step:%d:%s", step, signal_name);
+        interrupt(s, fault, want);
+    }
+}
+
+static void sft_term(void **state)
+{
+    (void)state;
+    stop_by_signal(0, "TERM", 3);
+}
+
+static void rm_term(void **state)
+{
+    (void)state;
+    stop_by_signal(1, "TERM", 3);
+}
+
+static void ppo_term(void **state)
+{
+    (void)state;
+    stop_by_signal(2, "TERM", 3);
+}
+
+static void sft_kill(void **state)
+{
+    (void)state;
+    stop_by_signal(0, "KILL", KILLED + SIGKILL);
+}
+
+static void rm_kill(void **state)
+{
+    (void)state;
+    stop_by_signal(1, "KILL", KILLED + SIGKILL);
+}
+
+static void ppo_kill(void **state)
+{
+    (void)state;
+    stop_by_signal(2, "KILL", KILLED + SIGKILL);
+}
+
+/* Every durable operation may be the last one before a crash, or find the disk full. */
+static void every_durable_step(const char *point, const char *action, int want)
+{
+    char out[512], fault[32];
+    const char *first[] = {"--stage", "sft", "--out", out, NULL};
+    const char *again[] = {"--stage", "sft", "--out", out, "--resume", NULL};
+
+    path_in(out, "cut");
+    for (int n = 1; n < 4000; n += 1 + n / 12) {
+        int r;
+
+        prepare("cut", 0);
+        snprintf(fault, sizeof fault, "%s:%d:%s", point, n, action);
+        r = worker(fault, first);
+        if (!r)
+            return;
+        expect(r, want, fault);
+        expect(worker(NULL, again), 0, fault);
+        compare_stage("cut", "sft");
+    }
+    fail_msg("%s never ran dry", point);
+}
+
+static void disk_full(void **state)
+{
+    (void)state;
+    every_durable_step("write", "ENOSPC", 1);
+}
+
+static void killed_at_rename(void **state)
+{
+    (void)state;
+    every_durable_step("rename", "KILL", KILLED + SIGKILL);
+}
+
+/* A damaged checkpoint is passed over for the one before it. */
+static void damaged_checkpoint(void **state)
+{
+    char out[512], path[512];
+    const char *first[] = {"--stage", "sft", "--out", out, NULL};
+    const char *again[] = {"--stage", "sft", "--out", out, "--resume", NULL};
+    int fd;
+
+    (void)state;
+    prepare("cut", 0);
+    path_in(out, "cut");
+    expect(worker("step:11:KILL", first), KILLED + SIGKILL, "first");
+    path_in(path, "cut/sft/checkpoint-9/state/optimizer.safetensors");
+    fd = open(path, O_WRONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, "x", 1, 3000), 1);
+    close(fd);
+    expect(worker(NULL, again), 0, "resume");
+    compare_stage("cut", "sft");
+}
+
+static void threads_do_not_matter(void **state)
+{
+    char out[512];
+    const char *words[] = {"--out", out, "--set", "resources.threads=1", NULL};
+    struct err e;
+
+    (void)state;
+    path_in(out, "one-thread");
+    ok(file_remove_tree(out, &e), &e);
+    expect(worker(NULL, words), 0, "one thread");
+    for (int s = 0; s < 3; s++)
+        compare_stage("one-thread", stages[s]);
+}
+
+/* The losses of `name`'s train lines. */
+static int losses(const char *name, const char *stage, double *out, int max)
+{
+    char path[512], line[4096];
+    int n = 0;
+    FILE *f;
+
+    path_in(path, "%s/%s/metrics.jsonl", name, stage);
+    f = fopen(path, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f) && n < max) {
+        json_t *v = json_loads(line, 0, NULL);
+
+        if (!strcmp(json_string_value(json_object_get(v, "split")), "train"))
+            out[n++] = json_number_value(json_object_get(v, "loss"));
+        json_decref(v);
+    }
+    fclose(f);
+    return n;
+}
+
+/* PPO's loss needs the whole batch (whitening): several micro-batches mean two passes. */
+static void micro_batches_do_not_matter(void **state)
+{
+    static const char *const tokens[] = {"100000", "60"};
+    char out[512], micro[3][64];
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        const char *words[] = {"--out", out,
+                               "--set", micro[0],
+                               "--set", micro[1],
+                               "--set", micro[2],
+                               "--set", "stages.sft.log_every=1",
+                               "--set", "stages.rm.log_every=1",
+                               "--set", "stages.ppo.log_every=1",
+                               "--set", "stages.sft.steps=6",
+                               "--set", "stages.rm.steps=6",
+                               "--set", "stages.ppo.steps=6",
+                               "--set", "stages.ppo.whiten=true",
+                               NULL};
+        char name[16];
+
+        snprintf(name, sizeof name, "micro%d", i);
+        path_in(out, "%s", name);
+        for (int s = 0; s < 3; s++)
+            snprintf(micro[s], sizeof micro[s], "stages.%s.micro_tokens=%s", stages[s],
+                     tokens[i]);
+        expect(worker(NULL, words), 0, name);
+    }
+    for (int s = 0; s < 3; s++) {
+        double a[STEPS], b[STEPS];
+        int n = losses("micro0", stages[s], a, STEPS);
+
+        assert_int_equal(n, 6);
+        assert_int_equal(losses("micro1", stages[s], b, STEPS), n);
+        /* PPO starts from models whose last bits differ already: only its own step. */
+        for (int i = 0; i < (s == 2 ? 1 : n); i++)
+            if (fabs(a[i] - b[i]) > 1e-6 * fmax(1, fabs(a[i])) * (s == 2 ? 100 : 1))
+                fail_msg("%s step %d: loss %.9g / %.9g", stages[s], i + 1, a[i], b[i]);
+    }
+}
+
+/* What is refused starts nothing and changes nothing. */
+static void refusals(void **state)
+{
+    char out[512];
+    const char *again[] = {"--out", out, NULL};
+    const char *other[] = {"--out", out, "--resume", "--set", "stages.sft.lr=3e-3", NULL};
+    const char *done[] = {"--out", out, "--resume", NULL};
+    const char *early[] = {"--stage", "ppo", "--out", out, NULL};
+
+    (void)state;
+    path_in(out, "whole");
+    expect(worker(NULL, again), 2, "a folder with another run");
+    expect(worker(NULL, other), 2, "a changed job");
+    expect(worker(NULL, done), 0, "a finished run");
+    path_in(out, "early");
+    expect(worker(NULL, early), 2, "a stage before its needs");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(micro_batches_do_not_matter),
+        cmocka_unit_test(damaged_checkpoint),
+        cmocka_unit_test(sft_term),
+        cmocka_unit_test(sft_kill),
+        cmocka_unit_test(rm_term),
+        cmocka_unit_test(rm_kill),
+        cmocka_unit_test(ppo_term),
+        cmocka_unit_test(ppo_kill),
+        cmocka_unit_test(disk_full),
+        cmocka_unit_test(killed_at_rename),
+    };
+
+    return cmocka_run_group_tests(tests, whole_run, clean_up);
+}
