@@ -24,13 +24,14 @@ static int capture(int (*run)(int, char **), int argc, char **argv, int with_std
                    char **text, size_t *n)
 {
     int fd = open(out, O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600);
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
     int saved[2] = {dup(1), dup(2)}, status;
     struct err e;
 
-    assert_true(fd >= 0);
+    assert_true(fd >= 0 && null >= 0);
     fflush(stdout);
     dup2(fd, 1);
-    dup2(with_stderr ? fd : open("/dev/null", O_WRONLY | O_CLOEXEC), 2);
+    dup2(with_stderr ? fd : null, 2);
     status = run(argc, argv);
     fflush(stdout);
     fflush(stderr);
@@ -39,6 +40,7 @@ static int capture(int (*run)(int, char **), int argc, char **argv, int with_std
     close(saved[0]);
     close(saved[1]);
     close(fd);
+    close(null);
     if (file_read(out, 1 << 20, text, n, &e))
         fail_msg("%s", e.msg);
     return status;
@@ -78,15 +80,15 @@ static void good_job(const char *more)
 static void plan(void **state)
 {
     char *argv[] = {"check", job, "--json", NULL}, *text;
-    json_t *v, *p, *stages;
+    json_t *root, *v, *p, *stages;
     size_t n;
 
     (void)state;
     good_job("stages:\n  sft: {epochs: 2, batch: 16}\n  rm: {steps: 7, batch: 8}\n");
     assert_int_equal(capture(verb_check, 3, argv, 0, &text, &n), 0);
-    v = document(text, n);
-    assert_true(json_is_true(json_object_get(v, "ok")));
-    p = json_object_get(v, "plan");
+    root = document(text, n);
+    assert_true(json_is_true(json_object_get(root, "ok")));
+    p = json_object_get(root, "plan");
     stages = json_object_get(p, "stages");
     assert_int_equal(json_array_size(stages), 2);
     assert_int_equal(
@@ -100,6 +102,7 @@ static void plan(void **state)
     v = json_array_get(stages, 1);
     assert_int_equal(json_integer_value(json_object_get(v, "steps")), 7);
     assert_int_equal(json_integer_value(json_object_get(v, "sequences")), 2 * ROWS);
+    json_decref(root);
     mem_free(text);
     argv[2] = NULL;
     assert_int_equal(capture(verb_check, 2, argv, 0, &text, &n), 0);
