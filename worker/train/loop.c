@@ -38,6 +38,8 @@ int loop_record(struct loop *l, const char *split, const struct metric_list *m,
     }
     r = record_line(&l->record, line.s, e);
     if (!r)
+        r = tfevents_add(&l->events, l->p.step, split, m, e);
+    if (!r)
         link_metric(l->o.link, line.s);
     str_fini(&line);
     return r;
@@ -125,8 +127,11 @@ int loop_save(struct loop *l, struct err *e)
         return 0;
     link_progress(l->o.link, "save", l->p.step, l->total, "{}");
     l->p.elapsed = loop_elapsed(l);
-    l->p.metrics_bytes = l->record.size;
+    l->p.metrics_bytes = (long)l->record.size;
+    l->p.events_bytes = (long)l->events.size;
     r = record_sync(&l->record, e);
+    if (!r)
+        r = tfevents_sync(&l->events, e);
     if (!r)
         r = snapshot_save(&s, e);
     if (!r)

@@ -8,6 +8,7 @@
 #include "worker/train/record.h"
 #include "worker/train/snapshot.h"
 #include "worker/train/table.h"
+#include "worker/train/tfevents.h"
 #include "worker/train/trainer.h"
 
 struct loop {
@@ -28,6 +29,7 @@ struct loop {
     struct sequences train, validation;
     unsigned char *visited;
     struct record record;
+    struct tfevents events;
     struct progress p;
 
     long batch, steps_per_epoch, total, log_every, eval_every, checkpoint_every;

@@ -286,6 +286,8 @@ int loop_load(struct loop *l, struct err *e)
         r = load_model(l, e);
     if (!r)
         r = record_open(&l->record, l->dir, l->p.metrics_bytes, e);
+    if (!r)
+        r = tfevents_open(&l->events, l->dir, l->p.events_bytes, e);
     l->started = clock_now() - l->p.elapsed;
     if (!r)
         log_info("%s: %ld steps of %ld rows, %zu rows, %zu tokens in them",

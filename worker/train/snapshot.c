@@ -18,6 +18,8 @@ enum { SNAPSHOT_FORMAT = 1, TRAINER_BYTES_MAX = 1 << 20, CHUNK = 1 << 18 };
 /* The members of struct progress and struct interval, by kind. */
 #define PROGRESS_LONGS(X)                                                                  \
     X(step)                                                                                \
+    X(metrics_bytes)                                                                       \
+    X(events_bytes)                                                                        \
     X(evaluated)                                                                           \
     X(skipped)                                                                             \
     X(streak)                                                                              \
@@ -86,7 +88,6 @@ static int write_trainer(const struct snapshot *s, const char *path, struct err 
     bad |= json_object_set_new(root, "data", json_string(s->data_hash));
     bad |= json_object_set_new(root, "updates",
                                json_integer(trainer_optim(s->trainer)->updates));
-    bad |= json_object_set_new(root, "metrics_bytes", json_integer(p->metrics_bytes));
     bad |= json_object_set_new(root, "finished", json_boolean(p->finished));
     bad |= json_object_set_new(root, "streak_tensor", json_string(p->streak_tensor));
 #define X(f) bad |= json_object_set_new(root, #f, json_integer(p->f));
@@ -163,7 +164,6 @@ static int read_trainer(const struct snapshot *s, const char *path, struct arena
     struct progress *p = s->progress;
     const char *tensor = NULL;
     json_t *root = NULL;
-    long bytes = 0;
     int r = json_read(path, TRAINER_BYTES_MAX, &root, e);
 
     if (r)
@@ -171,9 +171,6 @@ static int read_trainer(const struct snapshot *s, const char *path, struct arena
     r = check_hashes(root, s, e);
     if (!r)
         r = json_get_long(root, "updates", 1, &trainer_optim(s->trainer)->updates, e);
-    if (!r)
-        r = json_get_long(root, "metrics_bytes", 1, &bytes, e);
-    p->metrics_bytes = bytes;
     if (!r)
         r = json_get_bool(root, "finished", 1, &p->finished, e);
     if (!r)

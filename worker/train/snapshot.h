@@ -26,15 +26,15 @@ struct interval {
 
 /* Everything of a stage's run that is neither weights nor moments. */
 struct progress {
-    long step;              /* steps taken */
-    long evaluated;         /* step of the newest evaluation, -1: none */
-    long skipped, streak;   /* steps that were not finite, in all and in a row */
-    long streak_step;       /* where the newest such row began, */
-    char streak_tensor[96]; /* ... and in what */
-    double tokens, seconds; /* of training steps */
-    double elapsed;         /* of the stage, all its attempts together */
-    long long metrics_bytes;
-    long best_step; /* -1: none */
+    long step;                        /* steps taken */
+    long evaluated;                   /* step of the newest evaluation, -1: none */
+    long skipped, streak;             /* steps that were not finite, in all and in a row */
+    long streak_step;                 /* where the newest such row began, */
+    char streak_tensor[96];           /* ... and in what */
+    double tokens, seconds;           /* of training steps */
+    double elapsed;                   /* of the stage, all its attempts together */
+    long metrics_bytes, events_bytes; /* lengths of the two files */
+    long best_step;                   /* -1: none */
     double best_value, best_nll;
     double stop_value; /* early stop: best so far, and evaluations since */
     long stop_count;
