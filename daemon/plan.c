@@ -123,13 +123,11 @@ static int read_resources(struct plan *p, const json_t *o, struct err *e)
     long workers = 1, threads = 0;
     int rc;
 
-    if (!o)
-        return 0;
     rc = json_get_long(o, "workers", 0, &workers, e);
     if (!rc)
         rc = json_get_long(o, "threads", 0, &threads, e);
     if (rc)
-        return err_wrap(e, "resources");
+        return rc;
     if (threads > 0 && threads < 4096 && workers > 0 && workers < 4096)
         p->cores = (int)(threads * workers);
     return 0;
@@ -137,7 +135,7 @@ static int read_resources(struct plan *p, const json_t *o, struct err *e)
 
 int plan_read(struct plan *p, const char *text, struct arena *a, struct err *e)
 {
-    json_t *root;
+    json_t *root, *plan;
     int rc = json_parse("hone-worker check", text, strlen(text), &root, e);
 
     memset(p, 0, sizeof *p);
@@ -145,11 +143,12 @@ int plan_read(struct plan *p, const char *text, struct arena *a, struct err *e)
         return rc;
     rc = read_problems(p, json_object_get(root, "problems"), a, e);
     if (!rc && !p->errors) {
-        rc = text_of(root, "name", 1, a, &p->name, e);
+        plan = json_object_get(root, "plan");
+        rc = text_of(plan, "name", 1, a, &p->name, e);
         if (!rc)
-            rc = read_resources(p, json_object_get(root, "resources"), e);
+            rc = read_resources(p, plan, e);
         if (!rc)
-            rc = read_stages(p, json_object_get(root, "stages"), a, e);
+            rc = read_stages(p, json_object_get(plan, "stages"), a, e);
     }
     json_decref(root);
     return rc ? err_wrap(e, "hone-worker check") : 0;

@@ -1,8 +1,8 @@
 /* The plan of a job: what `hone-worker check FILE --json` says about it.
  *
- *     {"name": ..., "problems": [{"where", "message", "mend", "warning"}],
- *      "resources": {"workers": 1, "threads": 0},
- *      "stages": [{"name", "needs": [...], "steps": N}]}
+ *     {"problems": [{"where", "message", "mend", "warning"}],
+ *      "plan": {"name": ..., "workers": 1, "threads": 0,
+ *               "stages": [{"name", "needs": [...], "steps": N}]}}
  *
  * The worker is ours, but its output is read like any input: ERR_CORRUPT names the key. */
 #ifndef DAEMON_PLAN_H

@@ -7,6 +7,7 @@
  * private: it writes one line to the descriptor once it listens, ends when the other end is
  * closed, and leaves nothing of its state folder. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,6 +78,8 @@ static int resolve(struct server *s, const struct options *o, struct err *e)
     if (rc)
         return rc;
     s->owner_fd = (int)fd;
+    if (fd >= 0 && fcntl(s->owner_fd, F_SETFD, FD_CLOEXEC)) /* not for workers */
+        return err_errno(e, ERR_USAGE, errno, "--owner %ld", fd);
     if (snprintf(s->address, sizeof s->address, "%s%s%s",
                  o->listen ? "" : "unix:", o->listen ? o->listen : s->state,
                  o->listen ? "" : "/socket") >= (int)sizeof s->address)

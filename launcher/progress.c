@@ -1,0 +1,418 @@
+/* Progress for people: see progress.h. */
+#include "launcher/progress.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+enum { STAGES_MAX = 64, NAME_MAX_BYTES = 48, BAR = 24, REDRAW_MS = 100, WIDTH_MAX = 400 };
+
+static const double plain_every = 10.0; /* seconds between plain lines of a stage */
+
+struct row {
+    char name[NAME_MAX_BYTES], state[16], phase[24], metric[64];
+    long step, total;             /* of training */
+    long phase_step, phase_total; /* of another phase */
+    double loss, rate;            /* NAN: not known */
+    double began, first_time;     /* of the stage; of the first step seen */
+    long first_step;
+    double took;      /* once ended */
+    double plain_at;  /* last plain line */
+    long plain_tenth; /* tenths of the way already told */
+};
+
+struct progress {
+    struct row row[STAGES_MAX];
+    size_t n;
+    int tty, utf8, colour;
+    size_t drawn; /* lines of bars on the screen */
+    int dirty;
+    double drawn_at;
+};
+
+struct progress *progress_new(void)
+{
+    struct progress *p = mem_alloc(sizeof *p);
+    const char *term = getenv("TERM"), *lang = getenv("LC_ALL");
+
+    if (!p)
+        return NULL;
+    if (!lang || !*lang)
+        lang = getenv("LC_CTYPE");
+    if (!lang || !*lang)
+        lang = getenv("LANG");
+    p->tty = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
+    p->utf8 = lang && (strstr(lang, "UTF-8") || strstr(lang, "utf8"));
+    p->colour = p->tty && !getenv("NO_COLOR");
+    return p;
+}
+
+void progress_free(struct progress *p)
+{
+    mem_free(p);
+}
+
+static struct row *find(struct progress *p, const char *name)
+{
+    for (size_t i = 0; i < p->n; i++)
+        if (!strncmp(p->row[i].name, name, NAME_MAX_BYTES - 1))
+            return &p->row[i];
+    return NULL;
+}
+
+/* Control characters (an escape sequence in a label, say) become blanks. */
+static void clean(char *out, size_t n, const char *text)
+{
+    size_t i = 0;
+
+    for (; text[i] && i + 1 < n; i++)
+        out[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? ' ' : text[i];
+    out[i] = '\0';
+}
+
+/* ---- one stage as text ---- */
+
+static double time_left(const struct row *r, double now)
+{
+    double pace = (now - r->first_time) / (double)(r->step - r->first_step);
+
+    return r->step > r->first_step && r->total > r->step
+               ? pace * (double)(r->total - r->step)
+               : NAN;
+}
+
+static void add_bar(struct str *out, const struct progress *p, double share)
+{
+    int full = (int)(share * BAR + 0.5);
+
+    for (int i = 0; i < BAR; i++)
+        str_add(out, p->utf8 ? (i < full ? "█" : "░") : (i < full ? "#" : "."));
+}
+
+/* "step 120/375  1234 tokens/s  loss 0.532  accuracy 0.61" */
+static void add_figures(struct str *out, const struct row *r)
+{
+    if (r->total > 0)
+        str_addf(out, "step %ld/%ld", r->step, r->total);
+    if (!isnan(r->rate))
+        str_addf(out, "  %.0f tokens/s", r->rate);
+    if (!isnan(r->loss))
+        str_addf(out, "  loss %.4f", r->loss);
+    if (r->metric[0])
+        str_addf(out, "  %s", r->metric);
+}
+
+static int is(const struct row *r, const char *state)
+{
+    return !strcmp(r->state, state);
+}
+
+static void add_tail(struct str *out, const struct row *r, double now)
+{
+    char buf[32];
+    double left = time_left(r, now);
+
+    if (!is(r, "running")) {
+        if (!is(r, "waiting"))
+            str_addf(out, "  %s in %s", r->state, str_duration(buf, sizeof buf, r->took));
+    } else if (r->phase[0] && strcmp(r->phase, "train") != 0) {
+        str_addf(out, "  %s", r->phase);
+        if (r->phase_total > 1)
+            str_addf(out, " %ld/%ld", r->phase_step, r->phase_total);
+    } else if (!isnan(left)) {
+        str_addf(out, "  %s left", str_duration(buf, sizeof buf, left));
+    }
+}
+
+static void add_line(struct str *out, const struct progress *p, const struct row *r,
+                     double now)
+{
+    double share = is(r, "done")  ? 1
+                   : r->total > 0 ? (double)r->step / (double)r->total
+                                  : 0;
+    const char *colour = !p->colour        ? ""
+                         : is(r, "done")   ? "\033[32m"
+                         : is(r, "failed") ? "\033[31m"
+                                           : "\033[36m";
+
+    str_addf(out, "%-6s %s", r->name, colour);
+    add_bar(out, p, share < 1 ? share : 1);
+    str_addf(out, "%s ", *colour ? "\033[0m" : "");
+    add_figures(out, r);
+    add_tail(out, r, now);
+}
+
+/* ---- screen ---- */
+
+static size_t screen_width(void)
+{
+    struct winsize w;
+
+    return !ioctl(STDERR_FILENO, TIOCGWINSZ, &w) && w.ws_col > 20 ? w.ws_col : 80;
+}
+
+/* Cut to `width` columns: continuation bytes and escape sequences take none. */
+static size_t cut(const char *s, size_t width)
+{
+    size_t i = 0, columns = 0;
+
+    while (s[i] && columns < width) {
+        if (s[i] == '\033') {
+            i += strcspn(s + i, "m");
+            i += s[i] != '\0';
+            continue;
+        }
+        i++;
+        while (((unsigned char)s[i] & 0xc0) == 0x80)
+            i++;
+        columns++;
+    }
+    return i;
+}
+
+static void erase(struct progress *p, struct str *out)
+{
+    if (p->drawn)
+        str_addf(out, "\033[%zuA\r\033[J", p->drawn);
+    p->drawn = 0;
+}
+
+static void put(const struct str *out)
+{
+    ssize_t n;
+
+    if (str_failed(out) || !out->len)
+        return;
+    n = write(STDERR_FILENO, out->s, out->len);
+    (void)n; /* a terminal that went away is noticed as SIGHUP */
+}
+
+static void draw(struct progress *p, struct str *out)
+{
+    size_t width = screen_width() - 1;
+    double now = clock_now();
+    struct str line = {0};
+
+    erase(p, out);
+    for (size_t i = 0; i < p->n; i++) {
+        str_clear(&line);
+        add_line(&line, p, &p->row[i], now);
+        str_add_bytes(out, str_get(&line), cut(str_get(&line), width));
+        str_addf(out, "%s\n", p->colour ? "\033[0m" : "");
+        p->drawn++;
+    }
+    str_fini(&line);
+    p->dirty = 0;
+    p->drawn_at = now;
+}
+
+int progress_draw(struct progress *p)
+{
+    struct str out = {0};
+    double wait;
+
+    if (!p || !p->tty || !p->dirty)
+        return -1;
+    wait = p->drawn_at + REDRAW_MS / 1000.0 - clock_now();
+    if (wait > 0)
+        return (int)(wait * 1000) + 1;
+    draw(p, &out);
+    put(&out);
+    str_fini(&out);
+    return -1;
+}
+
+void progress_say(struct progress *p, const char *text)
+{
+    struct str out = {0};
+    char safe[2048];
+
+    clean(safe, sizeof safe, text);
+    if (!p) {
+        fprintf(stderr, "%s\n", safe);
+        return;
+    }
+    if (p->tty)
+        erase(p, &out);
+    str_addf(&out, "%s\n", safe);
+    if (p->tty)
+        draw(p, &out);
+    put(&out);
+    str_fini(&out);
+}
+
+void progress_end(struct progress *p)
+{
+    struct str out = {0};
+
+    if (p && p->tty && p->n) {
+        draw(p, &out);
+        put(&out);
+    }
+    if (p)
+        p->drawn = 0;
+    str_fini(&out);
+}
+
+/* ---- plain lines ---- */
+
+static void plain(struct progress *p, const struct row *r, double now)
+{
+    struct str line = {0};
+
+    str_addf(&line, "%s: ", r->name);
+    add_figures(&line, r);
+    add_tail(&line, r, now);
+    progress_say(p, str_get(&line));
+    str_fini(&line);
+}
+
+static void plain_step(struct progress *p, struct row *r)
+{
+    double now = clock_now();
+    long tenth = r->total > 0 ? 10 * r->step / r->total : 0;
+
+    if (p->tty || (tenth <= r->plain_tenth && now - r->plain_at < plain_every))
+        return;
+    r->plain_tenth = tenth;
+    r->plain_at = now;
+    plain(p, r, now);
+}
+
+/* ---- events ---- */
+
+static void begin(struct row *r)
+{
+    r->began = r->plain_at = clock_now();
+    r->step = r->total = r->phase_step = r->phase_total = 0;
+    r->first_time = 0;
+    r->plain_tenth = 0;
+}
+
+static void set_state(struct progress *p, struct row *r, const char *state)
+{
+    char line[128];
+
+    if (is(r, state))
+        return;
+    if (!strcmp(state, "running"))
+        begin(r);
+    else
+        r->took = r->began > 0 ? clock_now() - r->began : 0;
+    clean(r->state, sizeof r->state, state);
+    p->dirty = 1;
+    if (p->tty || is(r, "waiting"))
+        return;
+    if (is(r, "running")) {
+        snprintf(line, sizeof line, "%s: started", r->name);
+        progress_say(p, line);
+    } else {
+        plain(p, r, clock_now());
+    }
+}
+
+void progress_job(struct progress *p, const Hone__V1__Job *job)
+{
+    if (!p)
+        return;
+    for (size_t i = 0; i < job->n_stages; i++) {
+        const Hone__V1__StageState *s = job->stages[i];
+        struct row *r = find(p, s->name);
+
+        if (!r && p->n < STAGES_MAX) {
+            r = &p->row[p->n++];
+            clean(r->name, sizeof r->name, s->name);
+            snprintf(r->state, sizeof r->state, "waiting");
+            r->loss = r->rate = NAN;
+            r->total = (long)s->steps;
+            p->dirty = 1;
+        }
+        if (r && s->state)
+            set_state(p, r, s->state);
+    }
+}
+
+static void take_figures(struct row *r, const char *text)
+{
+    struct err e;
+    json_t *o;
+
+    if (json_parse("figures", text, strlen(text), &o, &e))
+        return;
+    json_get_double(o, "loss", 0, &r->loss, &e);
+    json_get_double(o, "tokens_per_second", 0, &r->rate, &e);
+    json_decref(o);
+}
+
+static void take_progress(struct progress *p, struct row *r, const Hone__V1__Progress *g)
+{
+    clean(r->phase, sizeof r->phase, g->phase);
+    if (g->figures)
+        take_figures(r, g->figures);
+    if (strcmp(g->phase, "train") != 0) {
+        r->phase_step = (long)g->step;
+        r->phase_total = (long)g->total;
+        return;
+    }
+    r->step = (long)g->step;
+    r->total = (long)g->total;
+    if (r->first_time <= 0) {
+        r->first_time = clock_now();
+        r->first_step = r->step;
+    }
+    plain_step(p, r);
+}
+
+/* The newest line of metrics.jsonl that is about validation: what people want to see. */
+static void take_metric(struct row *r, const char *text)
+{
+    static const char *const wanted[] = {"accuracy", "top1_accuracy", "nll"};
+    const char *split = "";
+    struct err e;
+    json_t *o;
+
+    if (json_parse("metric", text, strlen(text), &o, &e))
+        return;
+    if (!json_get_string(o, "split", 0, &split, &e) && !strcmp(split, "validation"))
+        for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+            double x = NAN;
+
+            json_get_double(o, wanted[i], 0, &x, &e);
+            if (isnan(x))
+                continue;
+            snprintf(r->metric, sizeof r->metric, "%s %.4f", wanted[i], x);
+            break;
+        }
+    json_decref(o);
+}
+
+void progress_event(struct progress *p, const Hone__V1__Event *ev)
+{
+    struct row *r;
+
+    if (!p)
+        return;
+    if (ev->job_state)
+        progress_job(p, ev->job_state);
+    r = ev->stage ? find(p, ev->stage) : NULL;
+    if (r && ev->progress)
+        take_progress(p, r, ev->progress);
+    if (r && ev->metric)
+        take_metric(r, ev->metric);
+    if (ev->note && strcmp(ev->note->level, "info") != 0) {
+        char line[2048];
+
+        snprintf(line, sizeof line, "hone: %s%s%s", ev->stage ? ev->stage : "",
+                 ev->stage ? ": " : "", ev->note->text);
+        progress_say(p, line);
+    }
+    p->dirty = 1;
+}
