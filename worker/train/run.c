@@ -38,9 +38,10 @@ static int is_done(const char *run, const char *stage)
     return done && !state_verify(path, &e);
 }
 
-/* One stage with its uplink; the daemon hears how it ended. */
-static int run_stage(struct job *j, const struct stage_spec *s, const struct folder *f,
-                     int resume, struct err *e)
+/* One stage with its uplink; the daemon hears how it ended. The data is read when the
+ * first stage that is not done needs it. */
+static int run_stage(struct job *j, const struct spec *spec, const struct stage_spec *s,
+                     const struct folder *f, int resume, struct err *e)
 {
     struct link_hello hello = {.stage = s->name, .rank = 0, .world = 1};
     struct loop_options o = {.job = j,
@@ -55,10 +56,13 @@ static int run_stage(struct job *j, const struct stage_spec *s, const struct fol
         r = link_open(&o.link, &hello, e);
     if (r)
         return r;
-    if (is_done(f->path, s->name))
+    if (is_done(f->path, s->name)) {
         log_info("%s: done already", s->name);
-    else
-        r = loop_run(&o, e);
+    } else {
+        r = j->spec ? 0 : job_open(j, spec, e);
+        if (!r)
+            r = loop_run(&o, e);
+    }
     link_done(o.link, r ? err_exit_status(r) : 0, r ? e->msg : "");
     link_close(o.link);
     return r;
@@ -81,18 +85,17 @@ static int run_stages(struct spec *spec, const struct run_options *o,
                       const struct folder *f, struct err *e)
 {
     struct stage_spec *only = NULL;
-    struct job j;
-    int r;
+    struct job j = {0};
+    int r = 0;
 
     if (o->stage) {
         only = spec_find_stage(spec, o->stage);
         if (!only)
             return err_set(e, ERR_CONFIG, "%s: no stage \"%s\"", spec->file, o->stage);
     }
-    r = job_open(&j, spec, e);
     for (size_t i = 0; !r && i < spec->n_stages; i++)
         if (!only || only == &spec->stage[i])
-            r = run_stage(&j, &spec->stage[i], f, o->resume, e);
+            r = run_stage(&j, spec, &spec->stage[i], f, o->resume, e);
     job_close(&j);
     return r;
 }
