@@ -38,6 +38,7 @@ enum row_flag {
     ROW_NO_DECAY = 8,  /* biases and norms: no weight decay */
     ROW_SPARSE = 16,   /* embedding table: rows untouched by a batch are skipped */
     ROW_TIED = 32,     /* copy of another slot's tensor (decoder = embedding) */
+    ROW_BARE = 64,     /* the name never takes the family's prefix */
 };
 
 struct weight_row {
@@ -53,6 +54,7 @@ struct weight_row {
 struct model_config {
     struct dims dims;
     enum op_act act;
+    enum op_act mlm_act; /* of the masked-LM transform */
     enum op_norm norm;
     enum norm_place norm_place;
     enum position_kind position;
@@ -75,7 +77,7 @@ struct model_config {
 struct family {
     const char *model_type;
     const char *prefix; /* optional in the file: "bert.", "model." */
-    const char *arch_classify, *arch_causal,
+    const char *arch_base, *arch_classify, *arch_causal,
         *arch_masked;              /* for `architectures`; or NULL */
     const struct weight_row *rows; /* ends with slot NULL */
     /* Read config.json into *out (zeroed before); every missing or wrong key is an error
@@ -90,5 +92,29 @@ const struct family *family_find(const char *model_type, struct err *e);
 
 /* Evaluate "H*d D" into out[2] (rank 1: out[0] only); returns the rank or an error. */
 int family_shape(const char *shape, const struct dims *dims, long out[2], struct err *e);
+
+/* ---- for configure(): members of config.json, checked -------------------------------- */
+
+/* A size, at least 1 and at most 2^24. `fallback` 0: the key is required. */
+int family_get_size(const json_t *config, const char *key, long fallback, long *out,
+                    struct err *e);
+/* A dropout probability in [0, 1). */
+int family_get_rate(const json_t *config, const char *key, double fallback, double *out,
+                    struct err *e);
+/* An epsilon or a rotary base: greater than 0. */
+int family_get_positive(const json_t *config, const char *key, double fallback, double *out,
+                        struct err *e);
+/* A token id: -1 when absent; a list gives its first. */
+int family_get_id(const json_t *config, const char *key, int fallback, int *out,
+                  struct err *e);
+/* An activation by its name in transformers; unknown: ERR_UNSUPPORTED. */
+int family_get_act(const json_t *config, const char *key, const char *fallback,
+                   enum op_act *out, struct err *e);
+/* A trait that Hone has in one form only: any other value is ERR_UNSUPPORTED. */
+int family_want_string(const json_t *config, const char *key, const char *want,
+                       struct err *e);
+int family_want_bool(const json_t *config, const char *key, int want, struct err *e);
+/* Head size, and that heads divide the width and kv heads the heads. */
+int family_check_heads(struct dims *dims, struct err *e);
 
 #endif

@@ -84,7 +84,7 @@ void head_tokens(struct model *m, struct tape *t, struct tensor *x, struct model
                                  .w = slot(m, m->mlm_norm_w),
                                  .b = slot(m, m->mlm_norm_b)};
         struct tensor *h = tape_linear(t, x, slot(m, m->mlm_dense_w),
-                                       slot(m, m->mlm_dense_b), m->config.act);
+                                       slot(m, m->mlm_dense_b), m->config.mlm_act);
 
         x = tape_norm(t, h, NULL, &norm, 0, NULL);
         tape_release(t, h);

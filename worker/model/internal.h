@@ -1,4 +1,4 @@
-/* Inside a model: shared by load.c, save.c, forward.c and head.c of this folder alone.
+/* Inside a model: shared by the files of this folder alone.
  *
  * Slots (parameters) that forward.c looks up by name, where %d is the layer:
  *   embed.word (V,D) sparse, embed.position (P,D) sparse, embed.type (X,D) sparse,
@@ -17,18 +17,22 @@
 #define WORKER_MODEL_INTERNAL_H
 
 #include "base/arena.h"
+#include "worker/ckpt/safetensors.h"
 #include "worker/family/family.h"
 #include "worker/model/model.h"
 
-/* One tensor of the file: which part of which parameter it is, or a passenger. */
+/* One tensor as it will be saved: which part of which parameter it is, or a passenger. */
 struct model_tensor {
-    const char *name; /* as in the file (prefix and alias as read) */
-    int param;        /* index, or -1: passenger */
-    long row;         /* first row within the parameter */
-    long shape[4];
+    const char *name;  /* as in the file (prefix and alias as read) */
+    const char *saved; /* its name when it is saved: `name`, with the prefix where needed */
+    int param;         /* index, or -1: passenger */
+    long row;          /* first row within the parameter */
+    size_t first;      /* first element within the parameter */
+    long shape[SAFETENSORS_RANK_MAX];
     int rank;
-    const void *bytes; /* passengers: their bytes (owned by the arena); else NULL */
-    const char *dtype; /* as read, "F32", "I64", ... */
+    enum dtype dtype;
+    const void *bytes; /* passengers, and F64 (more bits than ours); else NULL */
+    uint64_t begin;    /* place in the file, when it is saved unchanged */
 };
 
 struct layer_params { /* indices into param, -1: absent */
@@ -56,11 +60,69 @@ struct model {
     int pooler_w, pooler_b, head_w, head_b, value_w, value_b;
     int lm_w, lm_b, mlm_dense_w, mlm_dense_b, mlm_norm_w, mlm_norm_b;
 
-    struct model_tensor *tensor; /* the file, in its order, then new heads */
+    struct model_tensor *tensor; /* what is saved: the file's order, then new heads */
     size_t n_tensors;
-    char *metadata; /* __metadata__ of the safetensors header as JSON text, or NULL */
-    char *header;   /* raw header bytes, to save byte-identically when nothing was added */
+    int unchanged;        /* tensors and names are those of one file: its header serves */
+    const char *metadata; /* __metadata__ of the safetensors header as JSON text, or NULL */
+    const char *header;   /* raw header bytes */
     size_t header_len;
+    struct weights *weights; /* open only while parameters or passengers lie in its map */
+    int grads_mapped;        /* grad_block comes from mmap: pages appear when touched */
+    size_t grad_bytes;
 };
+
+/* ---- config.c ------------------------------------------------------------------------ */
+
+struct hone_json { /* what hone.json says; absent file: found = 0 */
+    int found, has_pooling;
+    enum pooling pooling;
+};
+
+/* Read and check config.json. The caller has *json decref'ed and config->rotary_freq
+ * freed. */
+int config_read(const char *dir, json_t **json, const struct family **family,
+                struct model_config *config, struct err *e);
+int config_read_hone(const char *dir, struct hone_json *out, struct err *e);
+/* Labels that config.json speaks of; 0: none. */
+long config_labels(const json_t *config);
+/* What the rows say about the size of a model without heads. */
+void config_info(const struct family *f, const struct model_config *c,
+                 struct model_info *out);
+
+/* ---- weights.c ----------------------------------------------------------------------- */
+
+/* The tensor files of a folder: model.safetensors, or the shards of its index. */
+struct weights {
+    struct safetensors *file;
+    size_t n;
+};
+int weights_open(struct weights **out, const char *dir, struct err *e);
+void weights_close(struct weights *w); /* total */
+
+/* ---- match.c: file tensors <-> rows ----------------------------------------------------
+ */
+
+/* One row for one layer, wanted as part of a parameter. */
+struct need {
+    const struct weight_row *row;
+    long layer;
+    int param;
+    size_t first; /* element within the parameter */
+    long at_row;  /* row within the parameter */
+    long shape[2];
+    int rank;
+    const struct safetensors_tensor *tensor; /* where it is read from; NULL: fresh */
+    struct safetensors *file;
+};
+
+struct match {
+    struct need *need;
+    size_t n;
+};
+
+/* Plan the parameters of the model from its rows, find each in the files, list what is
+ * missing, unknown or misshapen, and fill m->param (without memory), m->tensor and *out.
+ * All memory is m->arena's. */
+int match_weights(struct model *m, struct weights *w, struct match *out, struct err *e);
 
 #endif
