@@ -13,16 +13,16 @@
 #include "base/err.h"
 #include "base/str.h"
 
-enum { METRIC_BINS = 10 };
+enum { METRIC_BINS = 10, METRIC_CLASSES_MAX = 1024 };
 
 struct class_metrics {
     size_t n;
     double accuracy, macro_f1, mcc, ece, nll, mae, qwk, confidence;
 };
 
-/* probabilities: (n, K); index: n row numbers (bootstrap), or NULL for 0..n-1. */
-void metrics_classify(const double *p, const int *label, const uint32_t *index, size_t n,
-                      int K, struct class_metrics *out);
+/* p: (n, K) probabilities; K at most METRIC_CLASSES_MAX, labels in 0..K-1. */
+int metrics_classify(const double *p, const int *label, size_t n, int K,
+                     struct class_metrics *out, struct err *e);
 void metrics_softmax(const float *logits, size_t n, int K, double temperature, double *p);
 
 /* Temperature that minimises NLL (Guo et al. 2017), golden section on log T. */
