@@ -284,9 +284,7 @@ static int compare_gradients(struct check *c, struct err *e)
         for (int k = 0; k < t->rank; k++)
             n *= t->shape[k];
         snprintf(name, sizeof name, "grad.%s", t->name);
-        if (compare_device(c, name,
-                           c->m->param[t->param].grad + t->row * c->m->param[t->param].cols,
-                           n, e))
+        if (compare_device(c, name, c->m->param[t->param].grad + t->first, n, e))
             return e->code;
     }
     return 0;
