@@ -31,6 +31,7 @@ struct cpu_loops {
     void (*tile)(const struct tile *t);
     void (*pack_rows)(const float *b, long ldb, long n, long k, float *out);
     void (*pack_columns)(const float *b, long ldb, long n, long k, float *out);
+    void (*copy_block)(const float *a, long lda, long n, long rows, float *out);
     void (*epilogue)(const struct epilogue *e);
     void (*act)(enum op_act act, const float *x, float *y, long n);
     void (*act_slope)(enum op_act act, const float *x, const float *dy, float *dx, long n);

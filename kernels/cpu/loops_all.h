@@ -10,6 +10,7 @@ const struct cpu_loops SIMD_TABLE = {
     .tile = loop_tile,
     .pack_rows = loop_pack_rows,
     .pack_columns = loop_pack_columns,
+    .copy_block = loop_copy_block,
     .epilogue = loop_epilogue,
     .act = loop_act,
     .act_slope = loop_act_slope,

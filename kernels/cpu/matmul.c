@@ -17,7 +17,7 @@
 #include "kernels/fail.h"
 
 enum {
-    K_CHUNK = 1024,
+    K_CHUNK = 512,
     GROUP_FLOATS = 64 * 1024, /* of packed panels: 256 KiB, a part of L2 */
     STRIP_PAD = 16,
     TILE_M_MAX = 16,
@@ -29,7 +29,7 @@ struct product {
     const struct cpu_loops *loops;
     const float *packed; /* the whole b in panels, or NULL */
     float *scratch;      /* per worker: a group of panels, a strip of a */
-    long scratch_floats, group;
+    long scratch_floats, k_chunk, group;
     long row_tasks, column_tasks, panels;
     int copy_strip;
 };
@@ -62,9 +62,7 @@ static void strip(const struct product *p, struct tile *t, long m, long k0, floa
     if (!p->copy_strip)
         return;
     if (a->trans_a) {
-        for (long k = 0; k < t->k; k++)
-            for (int r = 0; r < t->rows; r++)
-                copy[k * t->rows + r] = t->a[k * a->lda + r];
+        p->loops->copy_block(t->a, a->lda, t->rows, t->k, copy);
         t->ks = t->rows;
     } else {
         for (int r = 0; r < t->rows; r++)
@@ -108,7 +106,7 @@ static void group_product(const struct product *p, long first, long n, long k0, 
 {
     const struct matmul_args *a = p->a;
     int tile_m = p->loops->tile_m, tile_n = p->loops->tile_n;
-    long k = cpu_min(K_CHUNK, a->K - k0), strips = cpu_ceil_div(to - from, tile_m);
+    long k = cpu_min(p->k_chunk, a->K - k0), strips = cpu_ceil_div(to - from, tile_m);
     float *group = p->scratch + worker * p->scratch_floats;
 
     for (long i = 0; !p->packed && i < n; i++)
@@ -136,7 +134,7 @@ static void product_task(void *arg, long i, int worker)
     long first = p->panels * column / p->column_tasks;
     long end = p->panels * (column + 1) / p->column_tasks;
 
-    for (long k0 = 0; k0 < p->a->K; k0 += K_CHUNK)
+    for (long k0 = 0; k0 < p->a->K; k0 += p->k_chunk)
         for (long g = first; g < end; g += p->group)
             group_product(p, g, cpu_min(p->group, end - g), k0, from, to, worker);
 }
@@ -196,22 +194,25 @@ static int kept_panels(const struct matmul_args *a, const struct cpu_loops *loop
     return 0;
 }
 
-/* Columns are split before rows, since a column's panel is then packed by one task. */
-static void split(struct product *p)
+/* Columns are split before rows: a column's panel is then packed by one task, and a strip
+ * of a serves many panels. Two tasks a thread let a disturbed thread do less. */
+static void split(struct product *p, double work)
 {
     const struct matmul_args *a = p->a;
-    double work = (double)a->M * (double)a->N * (double)a->K / 48;
     int team = cpu_threads_for(work);
-    long kc = cpu_min(K_CHUNK, a->K);
+    long strips = cpu_ceil_div(a->M, p->loops->tile_m), columns, groups;
 
-    p->group = GROUP_FLOATS / (kc * p->loops->tile_n);
     p->row_tasks = p->column_tasks = 1;
     if (team > 1) {
-        p->column_tasks = cpu_min(p->panels, 4L * team);
-        if (p->column_tasks < team)
-            p->row_tasks = cpu_min(cpu_ceil_div(2L * team, p->column_tasks),
-                                   cpu_ceil_div(a->M, p->loops->tile_m));
+        columns = p->panels % team && p->panels < 4L * team ? p->panels : team;
+        p->column_tasks = cpu_min(p->panels, columns);
+        p->row_tasks = cpu_min(cpu_ceil_div(2L * team, p->column_tasks), strips);
     }
+    p->k_chunk = cpu_ceil_div(a->K, cpu_ceil_div(a->K, K_CHUNK));
+    columns = cpu_ceil_div(p->panels, p->column_tasks);
+    groups = cpu_ceil_div(columns * p->k_chunk * p->loops->tile_n, GROUP_FLOATS);
+    p->group = cpu_ceil_div(columns, groups);
+    p->group = cpu_min(p->group, GROUP_FLOATS / (p->k_chunk * p->loops->tile_n));
 }
 
 int cpu_matmul(const struct matmul_args *a)
@@ -230,8 +231,8 @@ int cpu_matmul(const struct matmul_args *a)
     rc = kept_panels(a, p.loops, p.panels, &p.packed);
     if (rc)
         return rc;
-    split(&p);
-    p.copy_strip = a->trans_a || a->lda % 512 == 0;
+    split(&p, work);
+    p.copy_strip = a->trans_a || a->lda % 1024 == 0;
     p.scratch_floats = GROUP_FLOATS + TILE_M_MAX * (K_CHUNK + STRIP_PAD);
     p.scratch = cpu_scratch_take((size_t)p.scratch_floats * sizeof *p.scratch *
                                  (size_t)cpu_threads_for(work));

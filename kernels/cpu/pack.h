@@ -19,6 +19,14 @@ static void loop_pack_rows(const float *b, long ldb, long n, long k, float *out)
     }
 }
 
+/* out[r][c] = a[r lda + c], rows of n <= VW elements (or any n, slower). */
+static void loop_copy_block(const float *a, long lda, long n, long rows, float *out)
+{
+    for (long r = 0; r < rows; r++, a += lda, out += n)
+        for (long c = 0; c < n; c += VW)
+            vf_store_up_to(out + c, vf_load_up_to(a + c, n - c), n - c);
+}
+
 #ifndef SIMD_PLAIN
 /* out[k][c] = b[c ldb + k] for an 8 x 8 corner. */
 static inline void transpose8(const float *b, long ldb, float *out)
