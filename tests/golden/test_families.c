@@ -17,6 +17,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "worker/model/model.h"
+#include "worker/verb/golden.h"
 #include "worker/verb/verify.h"
 
 static const char *shared(void)
@@ -143,6 +144,58 @@ static void test_stories(void **state)
     model_close(m);
 }
 
+/* ---- poolings ------------------------------------------------------------------------ */
+
+static void check_pooling(const char *folder, enum pooling pooling, const char *wanted)
+{
+    struct model_options o = {.backend = backend_find("cpu"),
+                              .head = HEAD_REWARD,
+                              .pooling = pooling,
+                              .keep_head = 1};
+    char dir[1024], path[1100];
+    struct model_out out;
+    struct golden g;
+    struct model *m;
+    struct tape *t;
+    const float *want;
+    float got[64];
+    struct err e;
+
+    snprintf(dir, sizeof dir, "%s/fixtures/golden/clahf/%s", shared(), folder);
+    snprintf(path, sizeof path, "%s/golden.safetensors", dir);
+    need(path);
+    if (golden_open(&g, path, &e) || model_open(&m, dir, &o, &e))
+        fail_msg("%s", e.msg);
+    t = tape_new(o.backend, &e);
+    assert_non_null(t);
+    if (model_forward(m, t, &g.in, NULL, &out, &e))
+        fail_msg("%s", e.msg);
+    assert_true(g.in.B <= 64 && out.logits->rows == g.in.B && out.logits->cols == 1);
+    o.backend->copy_out(got, out.logits->data, (size_t)g.in.B * sizeof *got);
+    want = golden_get(&g, wanted, g.in.B, &e);
+    assert_non_null(want);
+    for (long i = 0; i < g.in.B; i++)
+        if (fabs((double)got[i] - want[i]) > 2e-5)
+            fail_msg("%s: row %ld: got %.9g, want %.9g", wanted, i, (double)got[i],
+                     (double)want[i]);
+    tape_free(t);
+    model_close(m);
+    golden_close(&g);
+}
+
+static void test_poolings(void **state)
+{
+    static const char *const folders[] = {"rm_k2", "rm_k5"};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        check_pooling(folders[i], POOLING_CLS, "rewards_cls");
+        check_pooling(folders[i], POOLING_MEAN, "rewards_mean");
+        check_pooling(folders[i], POOLING_LAST_TOKEN, "rewards_last_token");
+        check_pooling(folders[i], POOLING_MODEL, "rewards_pooler");
+    }
+}
+
 /* ---- the real MiniLM ----------------------------------------------------------------- */
 
 static void test_minilm(void **state)
@@ -177,7 +230,7 @@ int main(void)
         cmocka_unit_test(test_roberta),      cmocka_unit_test(test_distilbert),
         cmocka_unit_test(test_llama),        cmocka_unit_test(test_llama32),
         cmocka_unit_test(test_llama_reward), cmocka_unit_test(test_stories),
-        cmocka_unit_test(test_minilm),
+        cmocka_unit_test(test_poolings),     cmocka_unit_test(test_minilm),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
