@@ -105,7 +105,7 @@ int tfevents_open(struct tfevents *t, const char *dir, long long keep, struct er
     if (r)
         return r;
     have = file_size(t->path);
-    if (have < keep)
+    if (keep && have < keep)
         return err_set(e, ERR_CORRUPT, "%s: %lld bytes, the checkpoint says %lld", t->path,
                        have, keep);
     t->size = keep;
