@@ -101,7 +101,7 @@ int family_get_size(const json_t *config, const char *key, long fallback, long *
 /* A dropout probability in [0, 1). */
 int family_get_rate(const json_t *config, const char *key, double fallback, double *out,
                     struct err *e);
-/* An epsilon or a rotary base: greater than 0. */
+/* An epsilon or a rotary base: greater than 0. `fallback` 0: the key is required. */
 int family_get_positive(const json_t *config, const char *key, double fallback, double *out,
                         struct err *e);
 /* A token id: -1 when absent; a list gives its first. */

@@ -1,4 +1,5 @@
 /* What others may ask of a model, and copying weights between two. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -33,6 +34,19 @@ enum pooling model_get_pooling(const struct model *m)
 int model_has_value_head(const struct model *m)
 {
     return m->value_w >= 0;
+}
+
+const char *model_get_label(const struct model *m, long i)
+{
+    const json_t *names = json_object_get(m->json_config, "id2label");
+    char key[24];
+
+    if (i < 0 || i >= m->outputs)
+        return NULL;
+    if (m->options.labels)
+        return m->options.labels[i];
+    snprintf(key, sizeof key, "%ld", i);
+    return json_string_value(json_object_get(names, key));
 }
 
 void model_touch(struct model *m)

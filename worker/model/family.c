@@ -124,7 +124,7 @@ int family_get_positive(const json_t *config, const char *key, double fallback, 
     int rc;
 
     *out = fallback;
-    rc = json_get_double(config, key, 0, out, e);
+    rc = json_get_double(config, key, fallback == 0, out, e);
     if (rc)
         return rc;
     if (!(*out > 0 && *out < 1e30))

@@ -21,6 +21,13 @@
 #include "worker/family/family.h"
 #include "worker/model/model.h"
 
+/* A file that goes along as it is (tokenizer.json, ...). */
+struct model_file {
+    const char *name;
+    char *bytes; /* mem_alloc'ed */
+    size_t len;
+};
+
 /* One tensor as it will be saved: which part of which parameter it is, or a passenger. */
 struct model_tensor {
     const char *name;  /* as in the file (prefix and alias as read) */
@@ -67,7 +74,9 @@ struct model {
     const char *header;   /* raw header bytes */
     size_t header_len;
     struct weights *weights; /* open only while parameters or passengers lie in its map */
-    int grads_mapped;        /* grad_block comes from mmap: pages appear when touched */
+    struct model_file *file; /* read with a trainable model: its source may go away */
+    size_t n_files;
+    int grads_mapped; /* grad_block comes from mmap: pages appear when touched */
     size_t grad_bytes;
 };
 
@@ -88,6 +97,12 @@ long config_labels(const json_t *config);
 /* What the rows say about the size of a model without heads. */
 void config_info(const struct family *f, const struct model_config *c,
                  struct model_info *out);
+
+/* ---- files.c ------------------------------------------------------------------------- */
+
+/* Read the tokenizer's files of m->dir into m->file, once. */
+int files_read(struct model *m, struct err *e);
+void files_free(struct model *m);
 
 /* ---- weights.c ----------------------------------------------------------------------- */
 

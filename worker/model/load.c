@@ -420,6 +420,8 @@ static int load(struct model *m, struct err *e)
         rc = keep_header(m, m->weights, e);
     if (!rc)
         rc = index_layers(m, &match, e);
+    if (!rc && m->options.trainable)
+        rc = files_read(m, e);
     if (rc)
         return rc;
     index_model(m);
@@ -468,6 +470,7 @@ void model_close(struct model *m)
         munmap(m->grad_block, m->grad_bytes);
     else if (m->grad_block)
         b->release(m->grad_block);
+    files_free(m);
     weights_close(m->weights);
     mem_free(m->config.rotary_freq);
     json_decref(m->json_config);

@@ -73,6 +73,8 @@ struct param *model_params(struct model *m,
 long model_outputs(const struct model *m);
 enum pooling model_get_pooling(const struct model *m);
 int model_has_value_head(const struct model *m);
+/* The name of output i of a classifier: of the options, else of config.json; or NULL. */
+const char *model_get_label(const struct model *m, long i);
 
 /* After parameters changed (optimizer, restore): packed copies are stale. */
 void model_touch(struct model *m);
