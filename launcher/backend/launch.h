@@ -38,7 +38,7 @@ struct launch_backend {
 
 extern const struct launch_backend launch_local;
 
-/* The command that judges a job file: hone-worker check FILE --json [--set K=V]... */
+/* The command that judges a job file: hone-worker check FILE --json --brief ... */
 int launch_check(const char *worker, const char *file, const char *const *set, size_t n_set,
                  struct arena *a, struct launch_command *out, struct err *e);
 

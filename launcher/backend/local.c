@@ -75,7 +75,7 @@ int launch_check(const char *worker, const char *file, const char *const *set, s
 {
     size_t n_env, n = 0;
     const char **env = inherit(a, 0, &n_env);
-    const char **argv = arena_array(a, 4 + 2 * n_set + 1, sizeof *argv);
+    const char **argv = arena_array(a, 5 + 2 * n_set + 1, sizeof *argv);
 
     if (!env || !argv)
         return err_set(e, ERR_NOMEM, "start a worker: out of memory");
@@ -83,6 +83,7 @@ int launch_check(const char *worker, const char *file, const char *const *set, s
     argv[n++] = "check";
     argv[n++] = file;
     argv[n++] = "--json";
+    argv[n++] = "--brief";
     for (size_t i = 0; i < n_set; i++) {
         argv[n++] = "--set";
         argv[n++] = set[i];

@@ -21,7 +21,7 @@
 enum { STAGES_SHOWN = 64 };
 
 struct check_args {
-    int json;
+    int json, brief;
     struct arg_list set, words;
 };
 
@@ -29,11 +29,13 @@ static const struct arg_flag flags[] = {
     ARG_LIST("--set", "KEY=VALUE", "override a key, e.g. stages.sft.lr=3e-5",
              struct check_args, set),
     ARG_SWITCH("--json", "one JSON document: problems and plan", struct check_args, json),
+    ARG_SWITCH("--brief", "plan without tokens and memory, for schedulers",
+               struct check_args, brief),
     ARG_END,
 };
 static const struct arg_spec usage = {
     "hone check",
-    "JOB.yaml [--set KEY=VALUE]... [--json]",
+    "JOB.yaml [--set KEY=VALUE]... [--json] [--brief]",
     "Shows every problem of a job file at once, then the plan.",
     flags,
     1,
@@ -48,6 +50,7 @@ struct stage_plan {
 };
 
 struct plan {
+    int brief;
     struct spec spec;
     struct problems problems;
     struct dataset data[SPLITS];
@@ -176,17 +179,28 @@ static int plan_memory(struct plan *c, struct stage_plan *t,
     return rc;
 }
 
+static void plan_steps(struct plan *c, struct stage_plan *t)
+{
+    const struct common_options *o = &t->stage->common;
+    long per_epoch = ((long)c->data[SPLIT_TRAIN].n + o->batch - 1) / o->batch;
+
+    if (!t->stage->stage->loss)
+        return;
+    t->steps = o->steps ? o->steps : (long)ceil(o->epochs * (double)per_epoch - 1e-9);
+    t->steps = t->steps < 1 ? 1 : t->steps;
+    t->epochs = (double)t->steps / (double)per_epoch;
+}
+
 static int plan_stage(struct plan *c, const struct stage_spec *st, struct err *e)
 {
     const struct dataset *d = &c->data[SPLIT_TRAIN];
-    const struct common_options *o = &st->common;
     struct stage_plan *t = &c->stage[c->n];
     struct stage_shape shape = {0};
     struct sequences s = {0};
-    long per_epoch = ((long)d->n + o->batch - 1) / o->batch;
     int rc;
 
     t->stage = st;
+    plan_steps(c, t);
     st->stage->shape(st->config, &c->spec, &shape);
     rc = shape.reward_input ? encode_reward(&s, d->row, d->n, &c->encode, e)
                             : encode_policy(&s, d->row, d->n, &c->encode, e);
@@ -196,18 +210,33 @@ static int plan_stage(struct plan *c, const struct stage_spec *st, struct err *e
     t->longest = (long)s.longest;
     t->truncated = s.truncated;
     t->sequences = s.n;
-    if (st->stage->loss) {
-        t->steps = o->steps ? o->steps : (long)ceil(o->epochs * (double)per_epoch - 1e-9);
-        t->steps = t->steps < 1 ? 1 : t->steps;
-        t->epochs = (double)t->steps / (double)per_epoch;
-        t->tokens = t->tokens_per_epoch * t->epochs;
-    }
+    t->tokens = t->tokens_per_epoch * t->epochs;
     rc = plan_memory(c, t, &shape, e);
     t->bytes += s.offset[s.n] * sizeof(int) + (s.n + 1) * sizeof(size_t);
     for (int i = 0; i < SPLITS; i++)
         t->bytes += c->data[i].arena.total;
     sequences_fini(&s);
     c->n++;
+    return rc;
+}
+
+/* Stages and steps alone; the model's tensors are looked at once. */
+static int plan_briefly(struct plan *c, struct err *e)
+{
+    const struct stage_spec *first = &c->spec.stage[0];
+    struct model_options m = {.backend = c->backend, .head = HEAD_NONE};
+    struct model *model = NULL;
+    int rc = 0;
+
+    for (size_t i = 0; i < c->spec.n_stages && i < STAGES_SHOWN; i++) {
+        c->stage[i].stage = &c->spec.stage[i];
+        plan_steps(c, &c->stage[c->n++]);
+    }
+    if (first->common.pooling < 0)
+        rc = model_default_pooling(c->spec.model, HEAD_CLASSIFY, &m.pooling, e);
+    if (!rc)
+        rc = model_open(&model, c->spec.model, &m, e);
+    model_close(model);
     return rc;
 }
 
@@ -226,6 +255,12 @@ static void make_plan(struct plan *c)
     c->backend->set_threads((int)c->spec.resources.threads);
     if (model_read_info(c->spec.model, &c->info, &e)) {
         problems_add(&c->problems, node_get(c->spec.root, "model"), e.mend, "%s", e.msg);
+        return;
+    }
+    if (c->brief) {
+        if (plan_briefly(c, &e))
+            problems_add(&c->problems, node_get(c->spec.root, "model"), e.mend, "%s",
+                         e.msg);
         return;
     }
     for (size_t i = 0; i < c->spec.n_stages && i < STAGES_SHOWN; i++)
@@ -336,6 +371,8 @@ static void write_json(const struct plan *c, struct str *out)
     str_add_json(out, c->spec.name, strlen(c->spec.name));
     str_add(out, ", \"model\": ");
     str_add_json(out, c->spec.model, strlen(c->spec.model));
+    str_addf(out, ", \"seeds\": %ld, \"workers\": %ld, \"threads\": %ld", c->spec.seeds,
+             c->spec.resources.workers, c->spec.resources.threads);
     str_addf(out,
              ", \"family\": \"%s\", \"rows\": {\"train\": %zu, \"validation\": %zu, "
              "\"test\": %zu}, \"labels\": %zu, \"peak_bytes\": %zu, \"stages\": [",
@@ -359,6 +396,7 @@ static int run_check(const struct check_args *o, struct err *e)
         err_print(e, "hone");
         return e->code;
     }
+    c->brief = o->brief;
     problems_init(&c->problems, NULL);
     rc = spec_read(&c->spec, o->words.item[0], o->set.item, &c->problems, e);
     if (!rc) {
@@ -374,7 +412,7 @@ static int run_check(const struct check_args *o, struct err *e)
         } else {
             fputs(str_get(&json), stdout);
         }
-    } else if (!rc) {
+    } else if (!rc && !c->brief) {
         print_plan(c);
     } else if (c->problems.errors > 1) {
         fprintf(stderr, "hone: %d problems\n", c->problems.errors);
