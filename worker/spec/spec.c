@@ -295,6 +295,14 @@ struct stage_spec *spec_find_stage(struct spec *s, const char *name)
     return NULL;
 }
 
+int spec_find_need(const struct spec *s, const struct stage_spec *st, const char *algorithm)
+{
+    for (int i = 0; i < st->n_needs; i++)
+        if (!strcmp(s->stage[st->needs[i]].stage->name, algorithm))
+            return i;
+    return -1;
+}
+
 const char *spec_select_metric(const struct stage_spec *s)
 {
     return s->common.select_metric >= 0 ? spec_metric_names[s->common.select_metric]

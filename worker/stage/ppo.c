@@ -9,8 +9,6 @@
  * `compat: code` changes four defaults and one formula: action argmax, whitening, gradient
  * through KL and through the advantage's mean and deviation, and log(p + 1e-8). Sampled
  * actions are keyed by (seed, step, row): they do not depend on batch layout. */
-#include <string.h>
-
 #include "base/mem.h"
 #include "worker/stage/stage.h"
 #include "worker/train/clahf_loss.h"
@@ -83,20 +81,11 @@ static struct ppo_form form_of(const struct config *c)
                              .entropy_coef = c->entropy_coef};
 }
 
-static int need_of(const struct spec *spec, const struct stage_spec *s,
-                   const char *algorithm)
-{
-    for (int i = 0; i < s->n_needs; i++)
-        if (!strcmp(spec->stage[s->needs[i]].stage->name, algorithm))
-            return i;
-    return -1;
-}
-
 static int init_from(const void *config, const struct spec *spec,
                      const struct stage_spec *s)
 {
     (void)config;
-    return need_of(spec, s, "sft");
+    return spec_find_need(spec, s, "sft");
 }
 
 static void check(const void *config, const struct spec *spec, const struct stage_spec *s,
@@ -106,7 +95,7 @@ static void check(const void *config, const struct spec *spec, const struct stag
     const struct config *c = config;
 
     for (int i = 0; i < 2; i++)
-        if (need_of(spec, s, roles[i]) < 0)
+        if (spec_find_need(spec, s, roles[i]) < 0)
             problems_add(p, s->node, "needs: [sft, rm], and both among the stages",
                          "stage %s needs a stage %s", s->name, roles[i]);
     if (c->beta_min > c->beta_max)
@@ -147,7 +136,7 @@ static int prepare(struct stage_run *run, struct err *e)
 {
     const struct config *c = run->config;
     const struct stage_spec *s = run->stage;
-    int sft = need_of(run->spec, s, "sft"), rm = need_of(run->spec, s, "rm");
+    int sft = spec_find_need(run->spec, s, "sft"), rm = spec_find_need(run->spec, s, "rm");
     struct table_request reward = {.name = "reward",
                                    .need = run->spec->stage[s->needs[rm]].name,
                                    .head = HEAD_REWARD,

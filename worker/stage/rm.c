@@ -4,9 +4,7 @@
  * `init: sft` starts from the encoder of the job's SFT stage and is the default where the
  * stage needs it; `init: base` (the paper) from the job's model. alpha = 0 in `loss: full`
  * leaves the gold candidate unranked and is refused for K > 2, unless `compat: code`: the
- * published code has alpha fixed at 0. */
-#include <string.h>
-
+ * published code has alpha fixed at 0, which is its default there; a given one counts. */
 #include "base/mem.h"
 #include "worker/stage/stage.h"
 #include "worker/train/clahf_loss.h"
@@ -25,8 +23,13 @@ static const char *const loss_names[] = {"full", "top1", "pair", NULL};
 static const char *const init_names[] = {"sft", "base", NULL};
 static const char *const compat_names[] = {"paper", "code", NULL};
 
+static const char *const alpha_words[] = {"auto", NULL};
+static const double alpha_values[] = {-1};
+
 static const struct opt options[] = {
-    OPT_FLOAT(struct config, alpha, 0.8, 0, 1, "weight of gold against the others"),
+    {"alpha", OPT_TYPE_FLOAT, offsetof(struct config, alpha), -1, 0, 1,
+     .help = "weight of gold against the others; auto: 0.8, with compat: code 0",
+     .words = alpha_words, .word_values = alpha_values},
     OPT_ENUM(struct config, loss, RANK_FULL, loss_names, "which pairs count"),
     OPT_ENUM(struct config, init, -1, init_names,
              "where the encoder comes from; default: sft where the stage needs it"),
@@ -35,13 +38,9 @@ static const struct opt options[] = {
     OPT_END,
 };
 
-static int need_of(const struct spec *spec, const struct stage_spec *s,
-                   const char *algorithm)
+static double alpha_of(const struct config *c)
 {
-    for (int i = 0; i < s->n_needs; i++)
-        if (!strcmp(spec->stage[s->needs[i]].stage->name, algorithm))
-            return i;
-    return -1;
+    return c->alpha >= 0 ? c->alpha : c->compat == COMPAT_CODE ? 0 : 0.8;
 }
 
 static int init_from(const void *config, const struct spec *spec,
@@ -49,7 +48,7 @@ static int init_from(const void *config, const struct spec *spec,
 {
     const struct config *c = config;
 
-    return c->init == INIT_BASE ? -1 : need_of(spec, s, "sft");
+    return c->init == INIT_BASE ? -1 : spec_find_need(spec, s, "sft");
 }
 
 static void check(const void *config, const struct spec *spec, const struct stage_spec *s,
@@ -58,12 +57,9 @@ static void check(const void *config, const struct spec *spec, const struct stag
     const struct config *c = config;
     const struct node *alpha = node_get(s->node, "alpha");
 
-    if (c->init == INIT_SFT && need_of(spec, s, "sft") < 0)
+    if (c->init == INIT_SFT && spec_find_need(spec, s, "sft") < 0)
         problems_add(p, node_get(s->node, "init"), "needs: [sft], and a stage sft",
                      "stage %s: init: sft, but it needs no sft stage", s->name);
-    if (c->compat == COMPAT_CODE && opt_given(s->node, "alpha") && c->alpha != 0)
-        problems_add(p, alpha, "leave one of them out",
-                     "stage %s: compat: code has alpha fixed at 0", s->name);
     if (c->compat == COMPAT_PAPER && c->loss == RANK_FULL && c->alpha == 0 &&
         spec->task.labels.n > 2)
         problems_add(p, alpha, "alpha: 0.8, or compat: code",
@@ -110,8 +106,7 @@ static void count(const double *r, int K, struct order_counts *c)
 
 static double list_loss(const struct config *c, const double *r, int K, double *dr)
 {
-    return clahf_rank_loss(r, K, (enum rank_loss)c->loss,
-                           c->compat == COMPAT_CODE ? 0 : c->alpha, dr);
+    return clahf_rank_loss(r, K, (enum rank_loss)c->loss, alpha_of(c), dr);
 }
 
 static int loss(struct stage_run *run, const struct stage_batch *b, double *out,
