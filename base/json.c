@@ -177,9 +177,23 @@ void json_number(struct str *out, double x)
         str_addf(out, "%.9g", x);
 }
 
+/* 15 digits where they say the same as 17: 0.1, not 0.10000000000000001. */
+static char *dump(const json_t *v)
+{
+    char *text = json_dumps(v, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+    json_t *again = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+    int same = again && json_equal(v, again);
+
+    json_decref(again);
+    if (same)
+        return text;
+    free(text);
+    return json_dumps(v, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+}
+
 int json_write(const char *path, const json_t *v, struct err *e)
 {
-    char *text = json_dumps(v, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+    char *text = dump(v);
     struct str b = {0};
     int rc;
 

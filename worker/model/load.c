@@ -19,7 +19,8 @@ enum {
     ALIGN_FLOATS = 16,
     MAP_BYTES_MIN = 64 * 1024,
     READ_FLOATS = 1 << 20,
-    RNG_HEAD = 0x68656164 /* second argument of rng_key(): "head" */
+    THREADS_FLOATS_MIN = 1 << 20, /* below, waking threads costs more than it saves */
+    RNG_HEAD = 0x68656164         /* second argument of rng_key(): "head" */
 };
 
 static int is_host(const struct backend *b)
@@ -172,43 +173,48 @@ static int read_piece(const struct model *m, const struct piece *x, struct err *
     return rc;
 }
 
-static struct piece *cut_pieces(struct model *m, const struct match *match, size_t *count)
+static int lies_in_map(const struct need *x, const float *to)
 {
-    struct piece *piece = NULL;
-    size_t n = 0;
+    const char *map = x->file->map, *p = (const char *)to;
 
-    for (int pass = 0; pass < 2; pass++) {
-        n = 0;
-        for (size_t i = 0; i < match->n; i++) {
-            const struct need *x = &match->need[i];
-            float *to = m->param[x->param].data + x->first;
+    return map && p >= map && p < map + x->file->map_len;
+}
 
-            if (!x->tensor || (x->file->map && (char *)to >= (char *)x->file->map &&
-                               (char *)to < (char *)x->file->map + x->file->map_len))
-                continue;
-            for (size_t at = 0; at < x->tensor->elements; at += READ_FLOATS, n++)
-                if (piece) {
-                    size_t left = x->tensor->elements - at;
+/* What is to be read, in pieces that threads can share; *floats: elements in all. */
+static struct piece *cut_pieces(struct model *m, const struct match *match, size_t *count,
+                                size_t *floats)
+{
+    struct piece *piece;
+    size_t most = 1;
 
-                    piece[n] =
-                        (struct piece){x->file, x->tensor, at,
-                                       left < READ_FLOATS ? left : READ_FLOATS, to + at};
-                }
+    for (size_t i = 0; i < match->n; i++)
+        if (match->need[i].tensor)
+            most += 1 + match->need[i].tensor->elements / READ_FLOATS;
+    piece = arena_array(&m->arena, most, sizeof *piece);
+    if (!piece)
+        return NULL;
+    for (size_t i = 0; i < match->n; i++) {
+        const struct need *x = &match->need[i];
+        float *to = m->param[x->param].data + x->first;
+        size_t left;
+
+        if (!x->tensor || lies_in_map(x, to))
+            continue;
+        for (size_t at = 0; at < x->tensor->elements; at += READ_FLOATS) {
+            left = x->tensor->elements - at;
+            left = left < READ_FLOATS ? left : READ_FLOATS;
+            piece[(*count)++] = (struct piece){x->file, x->tensor, at, left, to + at};
+            *floats += left;
         }
-        if (!piece)
-            piece = arena_array(&m->arena, n + 1, sizeof *piece);
-        if (!piece)
-            return NULL;
     }
-    *count = n;
     return piece;
 }
 
 static int read_weights(struct model *m, const struct match *match, struct err *e)
 {
-    size_t n = 0, failed = SIZE_MAX;
-    struct piece *piece = cut_pieces(m, match, &n);
-    int threads = m->options.backend->threads(), rc = 0;
+    size_t n = 0, floats = 0, failed = SIZE_MAX;
+    struct piece *piece = cut_pieces(m, match, &n, &floats);
+    int threads = floats > THREADS_FLOATS_MIN ? m->options.backend->threads() : 1, rc = 0;
 
     if (!piece)
         return no_memory(m, "the list of tensors", 0, e);
