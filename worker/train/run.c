@@ -106,6 +106,7 @@ static int run_once(struct spec *spec, const struct run_options *o, const char *
     double started = clock_wall(), begin = clock_now();
     struct folder f;
     struct err second;
+    const char *state;
     int log = -1, r, w;
 
     r = folder_open(&f, spec, out, o->stage, o->resume, e);
@@ -115,14 +116,12 @@ static int run_once(struct spec *spec, const struct run_options *o, const char *
         log = open_log(&f, e);
     log_info("%s: run in %s", spec->name, f.path);
     r = run_stages(spec, o, &f, e);
+    state = !r ? "done" : r == ERR_STOPPED ? "stopped" : "failed";
     if (o->stage)
-        w = summary_write_run(f.path, spec, NULL, 0, 0, r ? &second : e);
+        w = summary_write_run(f.path, spec, r ? state : NULL, 0, 0, r ? &second : e);
     else
-        w = summary_write_run(f.path, spec,
-                              !r                 ? "done"
-                              : r == ERR_STOPPED ? "stopped"
-                                                 : "failed",
-                              started, clock_now() - begin, r ? &second : e);
+        w = summary_write_run(f.path, spec, state, started, clock_now() - begin,
+                              r ? &second : e);
     if (!r)
         r = w;
     log_set_file(-1);
