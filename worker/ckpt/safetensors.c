@@ -133,6 +133,12 @@ static int parse_metadata(struct safetensors *s, const json_t *v, struct err *e)
     return s->metadata ? 0 : no_memory(s->path, e);
 }
 
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(const struct safetensors_tensor *const *)a)->name,
+                  (*(const struct safetensors_tensor *const *)b)->name);
+}
+
 static int by_offset(const void *a, const void *b)
 {
     const struct safetensors_tensor *x = *(const struct safetensors_tensor *const *)a;
@@ -181,7 +187,8 @@ static int parse_object(struct safetensors *s, const json_t *root, struct err *e
     if (!json_is_object(root))
         return err_set(e, ERR_CORRUPT, "%s: the header must be a JSON object", s->path);
     s->tensor = arena_array(&s->arena, json_object_size(root) + 1, sizeof *s->tensor);
-    if (!s->tensor)
+    s->by_name = arena_array(&s->arena, json_object_size(root) + 1, sizeof *s->by_name);
+    if (!s->tensor || !s->by_name)
         return no_memory(s->path, e);
     json_object_foreach((json_t *)root, name, v)
     {
@@ -197,6 +204,9 @@ static int parse_object(struct safetensors *s, const json_t *root, struct err *e
         if (rc)
             return rc;
     }
+    for (size_t i = 0; i < s->n; i++)
+        s->by_name[i] = &s->tensor[i];
+    qsort(s->by_name, s->n, sizeof *s->by_name, by_name);
     return check_tiles(s, e);
 }
 
@@ -344,10 +354,11 @@ void safetensors_close(struct safetensors *s)
 const struct safetensors_tensor *safetensors_find(const struct safetensors *s,
                                                   const char *name)
 {
-    for (size_t i = 0; i < s->n; i++)
-        if (!strcmp(s->tensor[i].name, name))
-            return &s->tensor[i];
-    return NULL;
+    const struct safetensors_tensor key = {.name = name}, *wanted = &key;
+    const struct safetensors_tensor **found =
+        bsearch(&wanted, s->by_name, s->n, sizeof *s->by_name, by_name);
+
+    return found ? *found : NULL;
 }
 
 static uint64_t offset_in_file(const struct safetensors *s,

@@ -40,6 +40,7 @@ struct safetensors {
     size_t header_len;
     const char *metadata;              /* of __metadata__, JSON text; NULL: there is none */
     struct safetensors_tensor *tensor; /* in the order of the header */
+    const struct safetensors_tensor **by_name; /* sorted */
     size_t n;
     uint64_t data_len; /* bytes of all tensors */
     void *map;         /* whole file, or NULL */
