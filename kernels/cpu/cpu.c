@@ -1,5 +1,4 @@
-/* The CPU back end's table: the operators of CPU_OPS are done here, any other is the
- * reference's; and the choice of the instruction set. */
+/* The CPU back end's table, and the choice of the instruction set. */
 #include "kernels/cpu/cpu.h"
 
 #include <pthread.h>
@@ -8,7 +7,7 @@
 #include <string.h>
 
 static struct backend table;
-static const struct backend *base_table;
+static const struct backend *host_table;
 static const struct cpu_loops *loops;
 
 static const struct cpu_loops *choose_loops(void)
@@ -43,22 +42,22 @@ static void cpu_describe(char *buf, size_t n)
 static void fill(void)
 {
     loops = choose_loops();
-    table = *base_table;
+    table = *host_table;
     table.name = "cpu";
     table.describe = cpu_describe;
     table.set_threads = cpu_set_threads;
     table.threads = cpu_threads;
     table.pack_free = cpu_pack_free;
 #define X(op) table.op = cpu_##op;
-    CPU_OPS(X)
+    HONE_OPS(X)
 #undef X
 }
 
-const struct backend *cpu_backend(const struct backend *inherit)
+const struct backend *cpu_backend(const struct backend *host)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-    base_table = inherit;
+    host_table = host;
     pthread_once(&once, fill);
     return &table;
 }

@@ -11,8 +11,8 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/loops.h"
 
-/* The table: what cpu/ does itself, the rest from `inherit`. */
-const struct backend *cpu_backend(const struct backend *inherit);
+/* The table: every operator is done here; host memory is handled as `host` does it. */
+const struct backend *cpu_backend(const struct backend *host);
 
 /* ---- parallel.c ---- */
 void cpu_set_threads(int n);
@@ -39,9 +39,8 @@ static inline long cpu_ceil_div(long a, long b)
     return (a + b - 1) / b;
 }
 
-#define CPU_OPS(X) X(matmul)
-#define X(op)      int cpu_##op(const struct op##_args *);
-CPU_OPS(X)
+#define X(op) int cpu_##op(const struct op##_args *);
+HONE_OPS(X)
 #undef X
 void cpu_pack_free(struct op_pack *p);
 

@@ -25,6 +25,12 @@ struct epilogue {
     enum op_act act;
 };
 
+/* AdamW's constants of one step, see rows_train.h. */
+struct adamw_step {
+    float beta1, beta2, rest1, rest2; /* rest: 1 - beta */
+    float grad_scale, eps, rate;      /* eps sqrt(1 - b2^t); sqrt(1 - b2^t) / (1 - b1^t) */
+};
+
 struct cpu_loops {
     const char *name; /* "avx512", "avx2", "plain" */
     int tile_m, tile_n;
@@ -40,6 +46,21 @@ struct cpu_loops {
                       float *dgate, float *dup, long n);
     void (*add)(const float *x, float *y, long n);
     void (*scale)(float f, const float *x, float *y, long n);
+    void (*keep)(const struct op_dropout *d, long row, uint32_t group, long n, float *out);
+    void (*dropout)(const struct op_dropout *d, long row, const float *x, float *y, long n);
+    void (*norm)(const struct norm_args *a, long from, long to);
+    void (*norm_backward)(const struct norm_backward_args *a, long from, long to, float *dw,
+                          float *db);
+    float (*cross_entropy)(const struct cross_entropy_args *a, const float *z, int y,
+                           float *dz);
+    float (*softmax)(float *s, long n, long lo, long hi, float scale, float *top,
+                     float *sum);
+    void (*softmax_slope)(float *s, float *dp, const float *keep, long n, long lo, long hi,
+                          float scale, float lse, float delta);
+    float (*dot)(const float *x, const float *y, long n);
+    void (*adamw)(const struct adamw_tensor *t, const struct adamw_step *k, long from,
+                  long to);
+    double (*square_sum)(const float *x, long n);
 };
 
 extern const struct cpu_loops cpu_loops_plain;

@@ -1,6 +1,10 @@
 /* Every inner loop, for the instruction set that the including file has set. */
 #include "kernels/cpu/pack.h"
 #include "kernels/cpu/rows_act.h"
+#include "kernels/cpu/rows_attention.h"
+#include "kernels/cpu/rows_keep.h"
+#include "kernels/cpu/rows_norm.h"
+#include "kernels/cpu/rows_train.h"
 #include "kernels/cpu/tile.h"
 
 const struct cpu_loops SIMD_TABLE = {
@@ -18,4 +22,14 @@ const struct cpu_loops SIMD_TABLE = {
     .glu_slope = loop_glu_slope,
     .add = loop_add,
     .scale = loop_scale,
+    .keep = loop_keep,
+    .dropout = loop_dropout,
+    .norm = loop_norm,
+    .norm_backward = loop_norm_backward,
+    .cross_entropy = loop_cross_entropy,
+    .softmax = loop_softmax,
+    .softmax_slope = loop_softmax_slope,
+    .dot = loop_dot,
+    .adamw = loop_adamw,
+    .square_sum = loop_square_sum,
 };
