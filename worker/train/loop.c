@@ -31,12 +31,12 @@ int loop_record(struct loop *l, const char *split, const struct metric_list *m,
     double epoch = (double)l->p.step / (double)l->steps_per_epoch;
     int r;
 
-    record_format(&line, l->p.step, epoch, loop_elapsed(l), split, m);
+    curve_format(&line, l->p.step, epoch, loop_elapsed(l), split, m);
     if (str_failed(&line)) {
         str_fini(&line);
         return err_set(e, ERR_NOMEM, "%s: out of memory", l->record.path);
     }
-    r = record_line(&l->record, line.s, e);
+    r = curve_line(&l->curve, line.s, e);
     if (!r)
         r = tfevents_add(&l->events, l->p.step, split, m, e);
     if (!r)
@@ -129,7 +129,7 @@ int loop_save(struct loop *l, struct err *e)
     l->p.elapsed = loop_elapsed(l);
     l->p.metrics_bytes = (long)l->record.size;
     l->p.events_bytes = (long)l->events.size;
-    r = record_sync(&l->record, e);
+    r = curve_sync(&l->curve, e);
     if (!r)
         r = tfevents_sync(&l->events, e);
     if (!r)

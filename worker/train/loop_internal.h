@@ -5,7 +5,7 @@
 #include "base/arena.h"
 #include "base/file.h"
 #include "worker/train/loop.h"
-#include "worker/train/record.h"
+#include "worker/train/curve.h"
 #include "worker/train/snapshot.h"
 #include "worker/train/table.h"
 #include "worker/train/tfevents.h"
@@ -28,7 +28,7 @@ struct loop {
     struct trainer *trainer;
     struct sequences train, validation;
     unsigned char *visited;
-    struct record record;
+    struct curve curve;
     struct tfevents events;
     struct progress p;
 

@@ -285,7 +285,7 @@ int loop_load(struct loop *l, struct err *e)
     if (!r)
         r = load_model(l, e);
     if (!r)
-        r = record_open(&l->record, l->dir, l->p.metrics_bytes, e);
+        r = curve_open(&l->curve, l->dir, l->p.metrics_bytes, e);
     if (!r)
         r = tfevents_open(&l->events, l->dir, l->p.events_bytes, e);
     l->started = clock_now() - l->p.elapsed;

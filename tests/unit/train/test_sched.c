@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "worker/train/record.h"
+#include "worker/train/curve.h"
 #include "worker/train/sched.h"
 
 static void warm_up_rounds_up(void **state)
@@ -51,24 +51,24 @@ static void factors(void **state)
 static void record_is_cut(void **state)
 {
     char dir[] = "/tmp/hone-record-XXXXXX", *text;
-    struct record r;
+    struct curve r;
     struct err e;
     long long at;
     size_t n;
 
     (void)state;
     assert_non_null(mkdtemp(dir));
-    assert_int_equal(record_open(&r, dir, 0, &e), 0);
-    assert_int_equal(record_line(&r, "{\"step\": 1}", &e), 0);
-    assert_int_equal(record_sync(&r, &e), 0);
+    assert_int_equal(curve_open(&r, dir, 0, &e), 0);
+    assert_int_equal(curve_line(&r, "{\"step\": 1}", &e), 0);
+    assert_int_equal(curve_sync(&r, &e), 0);
     at = r.size;
-    assert_int_equal(record_line(&r, "{\"step\": 2}", &e), 0);
-    assert_int_equal(record_open(&r, dir, at, &e), 0);
-    assert_int_equal(record_line(&r, "{\"step\": 3}", &e), 0);
+    assert_int_equal(curve_line(&r, "{\"step\": 2}", &e), 0);
+    assert_int_equal(curve_open(&r, dir, at, &e), 0);
+    assert_int_equal(curve_line(&r, "{\"step\": 3}", &e), 0);
     assert_int_equal(file_read(r.path, 1000, &text, &n, &e), 0);
     assert_string_equal(text, "{\"step\": 1}\n{\"step\": 3}\n");
     mem_free(text);
-    assert_int_equal(record_open(&r, dir, 1000, &e), ERR_CORRUPT);
+    assert_int_equal(curve_open(&r, dir, 1000, &e), ERR_CORRUPT);
     assert_int_equal(file_remove_tree(dir, &e), 0);
 }
 
@@ -78,7 +78,7 @@ static void record_line_is_json(void **state)
     struct str s = {0};
 
     (void)state;
-    record_format(&s, 7, 1.25, 3.5, "train", &m);
+    curve_format(&s, 7, 1.25, 3.5, "train", &m);
     assert_string_equal(s.s, "{\"step\": 7, \"epoch\": 1.25, \"time\": 3.500, "
                              "\"split\": \"train\", \"loss\": 0.5, \"lr\": null}");
     str_fini(&s);

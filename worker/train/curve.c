@@ -1,11 +1,11 @@
 /* metrics.jsonl; see record.h. */
-#include "worker/train/record.h"
+#include "worker/train/curve.h"
 
 #include <string.h>
 
 #include "base/json.h"
 
-int record_open(struct record *r, const char *dir, long long keep, struct err *e)
+int curve_open(struct curve *r, const char *dir, long long keep, struct err *e)
 {
     long long have;
     int rc = file_join(r->path, sizeof r->path, dir, "metrics.jsonl", e);
@@ -22,7 +22,7 @@ int record_open(struct record *r, const char *dir, long long keep, struct err *e
     return file_truncate(r->path, (size_t)keep, e);
 }
 
-int record_line(struct record *r, const char *json, struct err *e)
+int curve_line(struct curve *r, const char *json, struct err *e)
 {
     struct str line = {0};
     int rc;
@@ -38,14 +38,14 @@ int record_line(struct record *r, const char *json, struct err *e)
     return rc;
 }
 
-int record_sync(struct record *r, struct err *e)
+int curve_sync(struct curve *r, struct err *e)
 {
     /* The length is what it is already; file_truncate() fsyncs. */
     return file_truncate(r->path, (size_t)r->size, e);
 }
 
-void record_format(struct str *out, long step, double epoch, double time, const char *split,
-                   const struct metric_list *m)
+void curve_format(struct str *out, long step, double epoch, double time, const char *split,
+                  const struct metric_list *m)
 {
     str_addf(out, "{\"step\": %ld, \"epoch\": ", step);
     json_number(out, epoch);
