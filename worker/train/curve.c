@@ -1,4 +1,4 @@
-/* metrics.jsonl; see record.h. */
+/* metrics.jsonl; see curve.h. */
 #include "worker/train/curve.h"
 
 #include <string.h>

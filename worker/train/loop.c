@@ -34,7 +34,7 @@ int loop_record(struct loop *l, const char *split, const struct metric_list *m,
     curve_format(&line, l->p.step, epoch, loop_elapsed(l), split, m);
     if (str_failed(&line)) {
         str_fini(&line);
-        return err_set(e, ERR_NOMEM, "%s: out of memory", l->record.path);
+        return err_set(e, ERR_NOMEM, "%s: out of memory", l->curve.path);
     }
     r = curve_line(&l->curve, line.s, e);
     if (!r)
@@ -127,7 +127,7 @@ int loop_save(struct loop *l, struct err *e)
         return 0;
     link_progress(l->o.link, "save", l->p.step, l->total, "{}");
     l->p.elapsed = loop_elapsed(l);
-    l->p.metrics_bytes = (long)l->record.size;
+    l->p.metrics_bytes = (long)l->curve.size;
     l->p.events_bytes = (long)l->events.size;
     r = curve_sync(&l->curve, e);
     if (!r)
