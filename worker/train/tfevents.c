@@ -105,9 +105,8 @@ int tfevents_open(struct tfevents *t, const char *dir, long long keep, struct er
     if (r)
         return r;
     have = file_size(t->path);
-    if (keep && have < keep)
-        return err_set(e, ERR_CORRUPT, "%s: %lld bytes, the checkpoint says %lld", t->path,
-                       have, keep);
+    if (have < keep) /* taken away by somebody: it only repeats metrics.jsonl */
+        keep = 0;
     t->size = keep;
     if (have >= 0)
         r = file_truncate(t->path, (size_t)keep, e);

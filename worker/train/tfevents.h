@@ -18,7 +18,7 @@ struct tfevents {
 };
 
 /* Open the folder's event file (a new one has just its version) and cut it to `keep`
- * bytes; keep 0: anew. */
+ * bytes; keep 0, or a file that is shorter: anew. */
 int tfevents_open(struct tfevents *t, const char *dir, long long keep, struct err *e);
 int tfevents_add(struct tfevents *t, long step, const char *split,
                  const struct metric_list *m, struct err *e); /* tags "<split>/<name>" */
