@@ -130,7 +130,7 @@ static void pad(struct str *out, const char *s, int width, int right)
 
 int report_table(const char *dir, struct str *out, struct err *e)
 {
-    enum { NAME = 19, CELL = 14 };
+    enum { NAME = 19, CELL = 16 };
     const json_t *rows, *row;
     struct run r;
     char buf[64];
@@ -209,10 +209,10 @@ static void page_head(const struct run *r, struct str *out)
         "tr.diff td{color:var(--dim);font-size:13px;padding-top:0}tr.main "
         "td{border-bottom:0;"
         "padding-bottom:0}td.good{color:#2b7a4b!important}td.bad{color:#b2364b!important}"
-        ".grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));"
+        ".grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(350px,1fr));"
         "gap:16px}.card{background:var(--card);border:1px solid var(--line);"
         "border-radius:8px;padding:10px}svg{width:100%;height:auto;display:block}"
-        "svg text{font:11px system-ui,sans-serif;fill:var(--dim)}svg text.t{font-size:13px;"
+        "svg text{font:12px system-ui,sans-serif;fill:var(--dim)}svg text.t{font-size:14px;"
         "font-weight:600;fill:var(--fg)}svg text.num{fill:var(--fg)}svg text.inv{fill:#fff}"
         ".g{stroke:var(--line);fill:none}.l{fill:none;stroke-width:1.8}.faint{opacity:.28;"
         "stroke-width:1}.diagonal{stroke:var(--dim);stroke-dasharray:5 4;stroke-width:1.2}"
@@ -339,11 +339,18 @@ static void calibration(const struct run *r, struct str *out)
         str_add(out, "</div>");
 }
 
+/* A temperature changes no prediction: its row repeats the one above. */
+static int same_as_before(const json_t *rows, size_t i)
+{
+    return i > 0 && json_equal(json_object_get(json_array_get(rows, i), "confusion"),
+                               json_object_get(json_array_get(rows, i - 1), "confusion"));
+}
+
 static int confusion(const struct run *r, struct str *out)
 {
     const json_t *rows = json_object_get(r->summary, "comparison"), *row;
     double *count = mem_array(r->K * r->K + 1, sizeof *count);
-    size_t i, found = 0;
+    size_t i;
 
     if (!count)
         return -1;
@@ -351,32 +358,27 @@ static int confusion(const struct run *r, struct str *out)
     {
         const json_t *matrix = json_object_get(row, "confusion");
 
-        if (json_array_size(matrix) != r->K || !r->K)
+        if (json_array_size(matrix) != r->K || !r->K || same_as_before(rows, i))
             continue;
         for (size_t y = 0; y < r->K; y++)
             numbers(json_array_get(matrix, y), count + y * r->K, r->K);
-        if (!found++) {
-            section(out, "Confusion");
-            str_add(out, "<div class=\"grid\">");
-        }
         str_add(out, "<div class=\"card\">");
         svg_confusion(out, string(row, "name"), count, r->label, r->K);
         str_add(out, "</div>");
     }
-    if (found)
-        str_add(out, "</div>");
     mem_free(count);
     return 0;
 }
 
 /* Gold labels of the test split beside what each row of the comparison predicts. */
-static int label_shares(const struct run *r, struct str *out)
+static int predictions(const struct run *r, struct str *out)
 {
     enum { ROWS = 7 };
     const json_t *rows = json_object_get(r->summary, "comparison"), *row;
     const char *name[ROWS + 1] = {"gold"};
     double *value = mem_array((ROWS + 1) * (r->K + 1), sizeof *value);
     size_t i, n = 1;
+    int rc = 0;
 
     if (!value)
         return -1;
@@ -384,7 +386,7 @@ static int label_shares(const struct run *r, struct str *out)
     {
         const json_t *matrix = json_object_get(row, "confusion");
 
-        if (json_array_size(matrix) != r->K || !r->K || n > ROWS)
+        if (json_array_size(matrix) != r->K || !r->K || n > ROWS || same_as_before(rows, i))
             continue;
         for (size_t y = 0; y < r->K; y++)
             for (size_t p = 0; p < r->K; p++) {
@@ -397,13 +399,16 @@ static int label_shares(const struct run *r, struct str *out)
         name[n++] = string(row, "name");
     }
     if (n > 1) {
-        section(out, "Labels of the test split");
+        section(out, "Predictions on the test split");
         str_add(out, "<div class=\"grid\"><div class=\"card\">");
         svg_bars(out, "rows per label: gold and predicted", r->label, r->K, name, value, n);
-        str_add(out, "</div></div>");
+        str_add(out, "</div>");
+        if (confusion(r, out))
+            rc = -1;
+        str_add(out, "</div>");
     }
     mem_free(value);
-    return 0;
+    return rc;
 }
 
 /* Which figures of metrics.jsonl belong together in one chart. */
@@ -453,6 +458,37 @@ static int curves(const struct run *r, const char *stage, struct str *out, struc
     return 0;
 }
 
+/* What the stage's result measures on the validation and test split. */
+static void stage_metrics(const json_t *stage, struct str *out)
+{
+    static const char *const split[] = {"validation", "test"};
+    json_t *all = json_object_get(stage, "metrics"), *value;
+    json_t *first = json_object_get(all, "validation");
+    const char *key;
+
+    if (!json_object_size(first))
+        first = json_object_get(all, "test");
+    if (!json_object_size(first))
+        return;
+    str_add(out, "<table><tr><th>result on</th>");
+    json_object_foreach(first, key, value)
+    {
+        str_add(out, "<th>");
+        str_add_html(out, key);
+        str_add(out, "</th>");
+    }
+    str_add(out, "</tr>");
+    for (int s = 0; s < 2; s++) {
+        if (!json_object_size(json_object_get(all, split[s])))
+            continue;
+        str_addf(out, "<tr><td>%s</td>", split[s]);
+        json_object_foreach(first, key, value)
+            str_addf(out, "<td>%.4g</td>", member(json_object_get(all, split[s]), key));
+        str_add(out, "</tr>");
+    }
+    str_add(out, "</table>");
+}
+
 static int stages(const struct run *r, struct str *out, struct err *e)
 {
     json_t *all = json_object_get(r->summary, "stages"), *stage;
@@ -483,6 +519,7 @@ static int stages(const struct run *r, struct str *out, struct err *e)
     json_object_foreach(all, name, stage)
     {
         section(out, name);
+        stage_metrics(stage, out);
         if ((rc = curves(r, name, out, e)))
             return rc;
     }
@@ -530,7 +567,7 @@ int report_write(const char *dir, char *path, size_t n, struct err *e)
     page_head(&r, &page);
     results(&r, &page);
     calibration(&r, &page);
-    if (label_shares(&r, &page) || confusion(&r, &page)) {
+    if (predictions(&r, &page)) {
         rc = err_set(e, ERR_NOMEM, "report on %s: out of memory", dir);
         goto out;
     }

@@ -115,7 +115,7 @@ size_t series_lines(struct series_file *f, const char *const *key, size_t n,
 
             if (!points || made + 2 > most)
                 continue;
-            name = arena_printf(&f->arena, "%s%s", validation ? "validation " : "", key[k]);
+            name = arena_printf(&f->arena, "%s%s", validation ? "val. " : "", key[k]);
             if (!name)
                 continue;
             if (!validation) {

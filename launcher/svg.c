@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WIDTH = 560, HEIGHT = 300, LEFT = 58, RIGHT = 14, TOP = 34, BOTTOM = 44 };
+enum { WIDTH = 560, HEIGHT = 310, LEFT = 58, RIGHT = 14, TOP = 52, BOTTOM = 44 };
 
 struct range {
     double low, high, step;
@@ -21,7 +21,7 @@ static struct range nice(double low, double high, int ticks)
     if (!(high > low)) {
         double pad = fabs(low) > 0 ? fabs(low) * 0.1 : 1;
 
-        low -= pad;
+        low = low >= 0 && low < pad ? 0 : low - pad;
         high += pad;
     }
     raw = (high - low) / ticks;
@@ -123,18 +123,19 @@ static void line(struct str *out, const struct svg_series *s, const struct range
     }
 }
 
+/* Names of the series, on the line below the title. */
 static void legend(struct str *out, const struct svg_series *s, size_t n)
 {
-    double at = WIDTH - RIGHT;
+    double at = LEFT;
 
-    for (size_t i = n; i-- > 0;) {
+    for (size_t i = 0; i < n; i++) {
         if (s[i].faint)
             continue;
-        at -= 7.0 * (double)strlen(s[i].name) + 26;
         str_addf(out,
-                 "<rect class=\"b s%d\" x=\"%.1f\" y=\"10\" width=\"12\" height=\"8\"/>",
+                 "<rect class=\"b s%d\" x=\"%.1f\" y=\"29\" width=\"12\" height=\"8\"/>",
                  s[i].color, at);
-        text(out, at + 17, 18, "start", s[i].name);
+        text(out, at + 17, 37, "start", s[i].name);
+        at += 5.9 * (double)strlen(s[i].name) + 30;
     }
 }
 
@@ -207,8 +208,8 @@ void svg_reliability(struct str *out, const char *title, const double *accuracy,
 void svg_confusion(struct str *out, const char *title, const double *count,
                    const char *const *label, size_t K)
 {
-    double left = 130, top = 54, cell = K ? fmin(64, 420.0 / (double)K) : 64;
-    int width = (int)(left + cell * (double)K + 20),
+    double left = 130, top = 92, cell = K ? fmin(64, 420.0 / (double)K) : 64;
+    int width = (int)(left + cell * (double)K + 60),
         height = (int)(top + cell * (double)K + 30);
 
     begin(out, width, height, title);
@@ -237,16 +238,13 @@ void svg_confusion(struct str *out, const char *title, const double *count,
             str_add(out, "</text>");
         }
         text(out, left - 8, top + cell * ((double)i + 0.5) + 4, "end", label[i]);
-        {
-            char buf[16];
-
-            snprintf(buf, sizeof buf, "%.10s", label[i]);
-            text(out, left + cell * ((double)i + 0.5), top - 8, "middle",
-                 K <= 6 && strlen(label[i]) <= 9 ? buf : "");
-        }
+        str_addf(out, "<text transform=\"translate(%.1f %.1f) rotate(-32)\">",
+                 left + cell * ((double)i + 0.4), top - 6);
+        str_add_html(out, label[i]);
+        str_add(out, "</text>");
     }
     text(out, left + cell * (double)K / 2, top + cell * (double)K + 20, "middle",
-         "predicted, in the same order as the rows (gold)");
+         "rows: gold, columns: predicted");
     str_add(out, "</svg>");
 }
 
