@@ -57,10 +57,6 @@ static const struct opt options[] = {
     OPT_END,
 };
 
-struct tables {
-    float *reward, *ref; /* (n_rows, K) */
-};
-
 static enum ppo_action action_of(const struct config *c)
 {
     if (c->action >= 0)
@@ -122,7 +118,7 @@ static void shape(const void *config, const struct spec *spec, struct stage_shap
 
 static void release(struct stage_run *run)
 {
-    struct tables *t = run->tables;
+    struct ppo_tables *t = run->tables;
 
     if (!t)
         return;
@@ -144,7 +140,7 @@ static int prepare(struct stage_run *run, struct err *e)
     struct table_request ref = {.name = "reference",
                                 .need = run->spec->stage[s->needs[sft]].name,
                                 .head = HEAD_CLASSIFY};
-    struct tables *t = mem_alloc(sizeof *t);
+    struct ppo_tables *t = mem_alloc(sizeof *t);
     int r;
 
     if (!t)
@@ -211,7 +207,7 @@ static void work_free(struct work *w)
 static double fill(const struct stage_run *run, const struct stage_batch *b,
                    struct ppo_batch *x, const float **ref, const float **reward)
 {
-    const struct tables *t = run->tables;
+    const struct ppo_tables *t = run->tables;
     size_t K = (size_t)run->K;
     double gold = 0;
 

@@ -25,6 +25,11 @@ enum rank_loss { RANK_FULL, RANK_TOP1, RANK_PAIR };
 double clahf_rank_loss(const double *r, int K, enum rank_loss kind, double alpha,
                        double *dr);
 
+/* What a PPO stage keeps in stage_run.tables: (n_rows, K) each, mem_alloc'ed. */
+struct ppo_tables {
+    float *reward, *ref; /* scores; logits of the reference */
+};
+
 enum ppo_action { PPO_SAMPLE, PPO_ARGMAX, PPO_ALL };
 enum ppo_old { PPO_OLD_REF, PPO_OLD_ROLLOUT };
 
