@@ -372,7 +372,14 @@ static int open_model(struct check *c, const char *dir, const char *backend, str
     o.trainable = o.head != HEAD_NONE;
     if (model_default_pooling(dir, o.head, &o.pooling, e))
         return e->code;
-    return model_open(&c->m, dir, &o, e);
+    if (model_open(&c->m, dir, &o, e))
+        return e->code;
+    if (c->m->head_w >= 0 && c->m->param[c->m->head_w].new_head)
+        return err_set(e, ERR_CONFIG,
+                       "%s: the golden file has outputs, but the checkpoint has no head "
+                       "of %s shape",
+                       dir, o.head == HEAD_REWARD ? "a score's" : "that");
+    return 0;
 }
 
 static int run(struct check *c, const char *model, const char *golden, const char *backend,
