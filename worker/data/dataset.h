@@ -18,12 +18,15 @@
 enum split { SPLIT_TRAIN, SPLIT_VALIDATION, SPLIT_TEST, SPLITS };
 extern const char *const split_names[]; /* "train", "validation", "test", NULL */
 
+enum data_kind { DATA_AUTO, DATA_JSONL, DATA_TSV, DATA_CSV }; /* auto: by the name */
+enum duplicates { DUPLICATES_KEEP, DUPLICATES_DROP, DUPLICATES_FAIL };
+
 /* The job's `data` section (option table data_options[], interface.md section 2). */
 struct data_spec {
     struct opt_list train, validation, test, file; /* paths */
     const struct node *format, *columns, *label, *split;
     struct opt_list clean; /* html, space */
-    int duplicates;        /* enum: keep, drop, fail (default: keep; drop with `split`) */
+    int duplicates;        /* enum duplicates (default: keep; drop with `split`) */
     long limit;            /* 0: all */
     long max_tokens;
     /* resolved from the nodes by data_resolve() */
@@ -54,7 +57,7 @@ struct dataset {
     size_t n;
     const char **file;
     size_t n_files;
-    size_t dropped_duplicates;
+    size_t dropped_duplicates, dropped_empty;
     int pairs;
 };
 
@@ -65,7 +68,8 @@ int dataset_load(struct dataset *d, const struct data_spec *spec, enum split spl
                  struct err *e);
 void dataset_fini(struct dataset *d);
 
-/* One line of JSONL or plain text for predict: fills row (text only). */
+/* One line of JSONL or plain text for predict: fills row (text only). A line whose first
+ * character is `{` is JSON. `name` and `number` are for messages. */
 int dataset_parse_line(struct arena *a, const char *line, size_t len, const char *name,
                        long number, struct row *out, struct err *e);
 

@@ -91,7 +91,8 @@ void sequences_fini(struct sequences *s)
     memset(s, 0, sizeof *s);
 }
 
-/* How much of two texts fits into `room` tokens: the longer one is cut first. */
+/* How much of two texts fits into `room` tokens: the longer one is cut first, of two as
+ * long the first (so does the peer). */
 static int fit(size_t *a, size_t *b, size_t room)
 {
     size_t over = *a + *b > room ? *a + *b - room : 0;
@@ -102,8 +103,8 @@ static int fit(size_t *a, size_t *b, size_t room)
         return 0;
     *longer -= first;
     over -= first;
-    *a -= over / 2;
-    *b -= over - over / 2;
+    *a -= over - over / 2;
+    *b -= over / 2;
     return 1;
 }
 
