@@ -128,8 +128,24 @@ static void check_tokens(struct plan *c)
     }
 }
 
-/* Weights, gradients, moments and packed copies. */
-static size_t param_bytes(struct model *m, long *elements)
+/* How many different ids stand in the sequences. */
+static size_t distinct_ids(const struct sequences *s, long vocab)
+{
+    unsigned char *seen = mem_alloc((size_t)vocab);
+    size_t n = 0;
+
+    for (size_t i = 0; seen && i < s->offset[s->n]; i++)
+        if (s->ids[i] >= 0 && s->ids[i] < vocab && !seen[s->ids[i]]) {
+            seen[s->ids[i]] = 1;
+            n++;
+        }
+    mem_free(seen);
+    return seen ? n : (size_t)vocab;
+}
+
+/* Weights, gradients, moments and packed copies. Of an embedding table, gradients and
+ * moments exist for rows that occur alone (a page more or less: two rows for one). */
+static size_t param_bytes(struct model *m, size_t ids, long vocab, long *elements)
 {
     size_t n, bytes = 0;
     const struct param *p = model_params(m, &n);
@@ -138,14 +154,17 @@ static size_t param_bytes(struct model *m, long *elements)
     for (size_t i = 0; i < n; i++) {
         size_t size = (size_t)p[i].rows * (size_t)p[i].cols * sizeof(float);
         int matrix = p[i].rows > 1 && p[i].cols > 1 && !p[i].touched;
+        size_t sparse = 2 * ids * (size_t)p[i].cols * sizeof(float), state = size;
 
+        if (p[i].touched && p[i].rows == vocab && sparse < size)
+            state = sparse;
         *elements += p[i].rows * p[i].cols;
-        bytes += size * (p[i].trainable ? 4 : 1) + (matrix ? 2 * size : 0);
+        bytes += size + (p[i].trainable ? 3 * state : 0) + (matrix ? 2 * size : 0);
     }
     return bytes;
 }
 
-static int plan_memory(struct plan *c, struct stage_plan *t,
+static int plan_memory(struct plan *c, struct stage_plan *t, const struct sequences *s,
                        const struct stage_shape *shape, struct err *e)
 {
     const struct common_options *o = &t->stage->common;
@@ -174,7 +193,8 @@ static int plan_memory(struct plan *c, struct stage_plan *t,
     if (B > o->batch * shape->sequences_per_example)
         B = o->batch * shape->sequences_per_example;
     rc = model_plan(model, B < 1 ? 1 : B, t->longest, &step, e);
-    t->bytes = param_bytes(model, &t->parameters) + step;
+    t->bytes = step + param_bytes(model, distinct_ids(s, c->info.vocab), c->info.vocab,
+                                  &t->parameters);
     model_close(model);
     return rc;
 }
@@ -211,7 +231,7 @@ static int plan_stage(struct plan *c, const struct stage_spec *st, struct err *e
     t->truncated = s.truncated;
     t->sequences = s.n;
     t->tokens = t->tokens_per_epoch * t->epochs;
-    rc = plan_memory(c, t, &shape, e);
+    rc = plan_memory(c, t, &s, &shape, e);
     t->bytes += s.offset[s.n] * sizeof(int) + (s.n + 1) * sizeof(size_t);
     for (int i = 0; i < SPLITS; i++)
         t->bytes += c->data[i].arena.total;
@@ -330,7 +350,7 @@ static void print_plan(const struct plan *c)
             printf("%s%s", k ? ", " : "", s->stage[st->needs[k]].name);
         printf("%s\n", st->n_needs ? "" : "-");
     }
-    printf("\npeak memory per rank: about %s\n",
+    printf("\npeak memory per rank: at most about %s\n",
            str_bytes(m, sizeof m, (double)peak_bytes(c)));
 }
 
