@@ -22,13 +22,17 @@ static void add(struct problems *p, const char *where, const char *mend, int war
     char message[ERR_MSG_MAX];
     struct problem *q;
 
+    vsnprintf(message, sizeof message, fmt, ap);
+    for (int i = 0; i < p->n; i++) /* one file may be read for several splits */
+        if (!strcmp(p->item[i].message, message) &&
+            !strcmp(p->item[i].where, where ? where : ""))
+            return;
     if (!warning)
         p->errors++;
     if (p->n == PROBLEMS_MAX) {
         p->dropped++;
         return;
     }
-    vsnprintf(message, sizeof message, fmt, ap);
     q = &p->item[p->n];
     q->where = arena_strdup(&p->arena, where ? where : "");
     q->message = arena_strdup(&p->arena, message);

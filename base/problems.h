@@ -1,7 +1,7 @@
 /* Problems: every complaint about an input, collected, so that a user mends a file once.
  *
  * A problem names its place and where known its mend. Invariant: at most PROBLEMS_MAX are
- * kept (a count of the rest is printed). Warnings never fail anything. */
+ * kept (a count of the rest is printed), each once. Warnings never fail anything. */
 #ifndef BASE_PROBLEMS_H
 #define BASE_PROBLEMS_H
 

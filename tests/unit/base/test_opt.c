@@ -193,6 +193,7 @@ static void warnings(void **state)
     (void)state;
     problems_init(&p, "f");
     problems_warn(&p, "f:1", "", "one class only");
+    problems_warn(&p, "f:1", "", "one class only"); /* said once */
     assert_int_equal(problems_result(&p, &e), 0);
     problems_write_json(&p, &s);
     assert_string_equal(s.s, "[{\"where\": \"f:1\", \"message\": \"one class only\", "
