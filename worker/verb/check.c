@@ -70,11 +70,11 @@ static void load_data(struct plan *c)
 
     for (int i = 0; i < SPLITS; i++) {
         struct err e = {0};
-        int before = c->problems.errors;
 
         if (dataset_load(&c->data[i], &s->data, (enum split)i, s->task.labels.text,
                          s->task.labels.n, &c->problems, &e)) {
-            if (c->problems.errors == before)
+            /* Bad rows are among the problems already; other failures are not. */
+            if (!c->problems.errors || e.code == ERR_IO || e.code == ERR_NOMEM)
                 problems_add_at(&c->problems, "", e.mend, "%s", e.msg);
             broken = 1;
         }
