@@ -53,7 +53,8 @@ static inline vf vf_tanh(vf x)
 /* Phi(x), and exp(-x^2 / 2) on the way. */
 static inline vf vf_phi(vf x, vf *bell)
 {
-    vf z = vf_abs(x), square = z * z, rest = vf_fma(z, z, -square), t, g, e;
+    vf z = vf_min(vf_set1(14.0f), vf_abs(x)), square = z * z, rest = vf_fma(z, z, -square),
+       t, g, e;
     vf zero = vf_set1(0), one = vf_set1(1.0f), half = vf_set1(-0.5f);
 
     t = one / vf_fma(z, vf_set1(0.25f), one);
