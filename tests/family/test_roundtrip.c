@@ -1,0 +1,206 @@
+/* Every registered family: a tiny random checkpoint, in every spelling that real files
+ * have, is loaded and saved byte-identical, and its forward is finite. */
+#include <math.h>
+
+#include "tests/family/checkpoint.h"
+#include "worker/tape/tape.h"
+
+static char saved[] = "/tmp/hone_saved_XXXXXX";
+
+static int make_folder(void **state)
+{
+    (void)state;
+    return mkdtemp(saved) ? 0 : -1;
+}
+
+static int remove_folder(void **state)
+{
+    struct err e;
+
+    (void)state;
+    return file_remove_tree(saved, &e);
+}
+
+static void round_trip(const char *dir, enum head_kind head, enum pooling pooling,
+                       int trainable)
+{
+    struct model_options o = options_for(head, pooling);
+    struct model *m;
+    struct err e;
+
+    o.trainable = trainable;
+    m = open_or_fail(dir, &o);
+    if (model_save(m, saved, NULL, &e))
+        fail_msg("%s", e.msg);
+    model_close(m);
+    assert_true(
+        same_file(path_in(dir, "model.safetensors"), path_in(saved, "model.safetensors")));
+}
+
+static int has_head(const struct family *f, enum head_kind head)
+{
+    return head == HEAD_CAUSAL   ? f->arch_causal != NULL
+           : head == HEAD_MASKED ? f->arch_masked != NULL
+                                 : 1;
+}
+
+static void test_byte_identical(void **state)
+{
+    static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_F64};
+    static const enum head_kind heads[] = {HEAD_NONE, HEAD_CLASSIFY, HEAD_CAUSAL,
+                                           HEAD_MASKED};
+
+    (void)state;
+    for (size_t f = 0; family_registry[f]; f++)
+        for (int spelling = 0; spelling < 8; spelling++)
+            for (size_t d = 0; d < 4; d++) {
+                struct checkpoint_options o = {.bare = spelling & 1,
+                                               .alias = spelling >> 1 & 1,
+                                               .untied = spelling >> 2 & 1,
+                                               .dtype = dtypes[d]};
+                struct checkpoint c;
+                long live;
+
+                checkpoint_make(&c, family_registry[f]->model_type, &o);
+                checkpoint_write(&c);
+                live = mem_live();
+                for (size_t h = 0; h < 4; h++)
+                    for (int trainable = 0; trainable < 2; trainable++)
+                        if (has_head(c.family, heads[h]))
+                            round_trip(c.dir, heads[h], POOLING_MODEL, trainable);
+                assert_int_equal(mem_live(), live);
+                checkpoint_free(&c);
+            }
+}
+
+/* Two shards become one file with the same tensors. */
+static void test_shards(void **state)
+{
+    (void)state;
+    for (size_t f = 0; family_registry[f]; f++) {
+        struct checkpoint_options o = {.dtype = DTYPE_BF16};
+        static const char *const part[] = {"model-1.safetensors", "model-2.safetensors"};
+        json_t *map = json_object(), *index = json_pack("{s:o}", "weight_map", map);
+        struct model_options mo = options_for(HEAD_CLASSIFY, POOLING_MODEL);
+        struct checkpoint c;
+        struct model *m;
+        struct err e;
+        size_t half;
+
+        checkpoint_make(&c, family_registry[f]->model_type, &o);
+        checkpoint_write(&c);
+        assert_int_equal(
+            file_rename(path_in(c.dir, "model.safetensors"), path_in(c.dir, "whole"), &e),
+            0);
+        half = c.n / 2;
+        for (size_t i = 0; i < c.n; i++)
+            json_object_set_new(map, c.item[i].name, json_string(part[i >= half]));
+        assert_int_equal(
+            json_write(path_in(c.dir, "model.safetensors.index.json"), index, &e), 0);
+        assert_int_equal(safetensors_write(path_in(c.dir, part[0]), NULL, c.item, half, &e),
+                         0);
+        assert_int_equal(safetensors_write(path_in(c.dir, part[1]), "{\"format\":\"pt\"}",
+                                           c.item + half, c.n - half, &e),
+                         0);
+        m = open_or_fail(c.dir, &mo);
+        if (model_save(m, saved, NULL, &e))
+            fail_msg("%s", e.msg);
+        model_close(m);
+        assert_true(
+            same_file(path_in(c.dir, "whole"), path_in(saved, "model.safetensors")));
+        json_decref(index);
+        checkpoint_free(&c);
+    }
+}
+
+/* The order of names in the header need not be that of the bytes. */
+static void test_order_of_bytes(void **state)
+{
+    struct checkpoint_options o = {.dtype = DTYPE_F32};
+    struct checkpoint c;
+    struct str header = {0};
+    char *text, *data;
+    size_t len;
+    struct err e;
+    uint64_t n;
+
+    (void)state;
+    checkpoint_make(&c, "bert", &o);
+    checkpoint_write(&c);
+    /* Swap the names of two neighbours of one shape in the header. */
+    assert_int_equal(
+        file_read(path_in(c.dir, "model.safetensors"), 1 << 24, &text, &len, &e), 0);
+    memcpy(&n, text, 8);
+    str_add_bytes(&header, text + 8, n);
+    data = strstr(header.s, "layer.0.attention.self.query.weight");
+    assert_non_null(data);
+    memcpy(data, "layer.0.attention.self.QUERY.weight", 35);
+    memcpy(strstr(header.s, "layer.1.attention.self.query.weight"),
+           "layer.0.attention.self.query.weight", 35);
+    memcpy(data, "layer.1.attention.self.query.weight", 35);
+    memcpy(text + 8, header.s, n);
+    assert_int_equal(file_write_atomic(path_in(c.dir, "model.safetensors"), text, len, &e),
+                     0);
+    round_trip(c.dir, HEAD_CLASSIFY, POOLING_MODEL, 1);
+    mem_free(text);
+    str_fini(&header);
+    checkpoint_free(&c);
+}
+
+/* ---- forward ------------------------------------------------------------------------- */
+
+static void run_forward(const char *dir, enum head_kind head)
+{
+    int ids[] = {5, 6, 7, 8, 9, 5, 11, 2}, types[8] = {0}, cu[] = {0, 5, 8};
+    uint32_t position[] = {0, 1, 2, 3, 4, 0, 1, 2}, example[8] = {0}, seq[2] = {0, 1};
+    struct packed in = {2, 8, 5, ids, types, position, example, seq, cu};
+    struct model_options o = options_for(head, POOLING_MODEL);
+    struct model *m = open_or_fail(dir, &o);
+    struct model_out out;
+    struct tensor *y;
+    struct tape *t;
+    struct err e;
+
+    t = tape_new(o.backend, &e);
+    assert_non_null(t);
+    tape_reset(t, TAPE_INFER);
+    if (model_forward(m, t, &in, NULL, &out, &e))
+        fail_msg("%s", e.msg);
+    y = head == HEAD_NONE ? out.hidden : out.logits;
+    assert_non_null(y);
+    for (long i = 0; i < y->rows * y->cols; i++)
+        assert_true(isfinite(y->data[i]));
+    tape_free(t);
+    model_close(m);
+}
+
+static void test_forward_is_finite(void **state)
+{
+    static const enum head_kind heads[] = {HEAD_NONE, HEAD_CLASSIFY, HEAD_REWARD,
+                                           HEAD_CAUSAL, HEAD_MASKED};
+
+    (void)state;
+    for (size_t f = 0; family_registry[f]; f++) {
+        struct checkpoint_options o = {.dtype = DTYPE_F32};
+        struct checkpoint c;
+
+        checkpoint_make(&c, family_registry[f]->model_type, &o);
+        checkpoint_write(&c);
+        for (size_t h = 0; h < sizeof heads / sizeof *heads; h++)
+            if (has_head(c.family, heads[h]))
+                run_forward(c.dir, heads[h]);
+        checkpoint_free(&c);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_byte_identical),
+        cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_order_of_bytes),
+        cmocka_unit_test(test_forward_is_finite),
+    };
+
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
