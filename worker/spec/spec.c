@@ -161,8 +161,12 @@ static void read_resources(struct reading *r)
         problems_add(r->p, node_get(at, "precision"), "precision: auto",
                      "the CPU back end of this build computes in f32 alone");
     if (o->workers > 1) {
-        snprintf(where, sizeof where, "%s:%d", r->s->file,
-                 node_get(at, "workers") ? node_get(at, "workers")->line : 0);
+        const struct node *n = node_get(at, "workers");
+
+        if (n->line)
+            snprintf(where, sizeof where, "%s:%d:%d", r->s->file, n->line, n->column);
+        else
+            snprintf(where, sizeof where, "%s", r->s->file);
         problems_warn(r->p, where, "",
                       "\"workers\" is %ld, this build runs one process with all threads",
                       o->workers);
