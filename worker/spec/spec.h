@@ -90,7 +90,8 @@ void spec_write_resolved(const struct spec *s, struct str *out); /* YAML, absolu
 const char *spec_select_metric(const struct stage_spec *s);
 struct stage_spec *spec_find_stage(struct spec *s, const char *name);
 /* Index into st->needs of the stage that runs `algorithm`, or -1. */
-int spec_find_need(const struct spec *s, const struct stage_spec *st, const char *algorithm);
+int spec_find_need(const struct spec *s, const struct stage_spec *st,
+                   const char *algorithm);
 
 /* What the stages ask of the loaded splits: rows to train on, and rows to select the best
  * checkpoint by. */

@@ -4,8 +4,8 @@
 
 #include "base/arena.h"
 #include "base/file.h"
-#include "worker/train/loop.h"
 #include "worker/train/curve.h"
+#include "worker/train/loop.h"
 #include "worker/train/snapshot.h"
 #include "worker/train/table.h"
 #include "worker/train/tfevents.h"
