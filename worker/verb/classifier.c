@@ -1,0 +1,136 @@
+/* Classifiers for verbs; see classifier.h. Texts are cut at what the model was trained
+ * with (hone.json), else at 512 tokens, and never beyond the model's positions. */
+#include "worker/verb/classifier.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "worker/train/infer.h"
+#include "worker/train/metrics.h"
+
+enum { MAX_TOKENS = 512, NAME_BYTES = 24, HONE_BYTES_MAX = 4 << 20 };
+
+/* What hone.json says that matters here; without one the defaults stay. */
+static int read_hone(const char *dir, long *max_tokens, struct err *e)
+{
+    char path[FILE_PATH_MAX];
+    const char *head = "classify";
+    json_t *o = NULL;
+    int r = file_join(path, sizeof path, dir, "hone.json", e);
+
+    if (r || !file_exists(path))
+        return r;
+    r = json_read(path, HONE_BYTES_MAX, &o, e);
+    if (!r)
+        r = json_get_string(o, "head", 0, &head, e);
+    if (!r)
+        r = json_get_long(o, "max_tokens", 0, max_tokens, e);
+    if (!r && *max_tokens < 4)
+        r = err_set(e, ERR_CORRUPT, "%s: max_tokens is %ld", path, *max_tokens);
+    if (!r && strcmp(head, "classify")) {
+        r = err_set(e, ERR_CONFIG, "%s is no classifier, its head is \"%.40s\"", dir, head);
+        err_mend(e, "give the output of a stage sft or ppo");
+    }
+    json_decref(o);
+    return r;
+}
+
+static int open_model(struct classifier *c, const char *dir, struct err *e)
+{
+    struct model_options o = {
+        .backend = backend_find("auto"), .head = HEAD_CLASSIFY, .keep_head = 1};
+    int r = model_default_pooling(dir, HEAD_CLASSIFY, &o.pooling, e);
+    struct param *p;
+    size_t n;
+
+    if (!r)
+        r = model_open(&c->model, dir, &o, e);
+    if (r)
+        return r;
+    c->K = (int)model_outputs(c->model);
+    p = model_params(c->model, &n);
+    for (size_t i = 0; i < n; i++)
+        if (p[i].new_head) {
+            err_set(e, ERR_CONFIG, "%s has no classification head", dir);
+            return err_mend(e, "train one: hone run JOB.yaml with a stage sft");
+        }
+    if (c->K < 2 || c->K > METRIC_CLASSES_MAX)
+        return err_set(e, ERR_CONFIG, "%s has %d outputs, a classifier has 2 to %d", dir,
+                       c->K, METRIC_CLASSES_MAX);
+    return 0;
+}
+
+static int name_labels(struct classifier *c, struct err *e)
+{
+    c->label = mem_array((size_t)c->K, sizeof *c->label);
+    c->names = mem_array((size_t)c->K, NAME_BYTES);
+    if (!c->label || !c->names)
+        return err_set(e, ERR_NOMEM, "labels: out of memory");
+    for (int i = 0; i < c->K; i++) {
+        char *name = c->names + i * NAME_BYTES;
+
+        snprintf(name, NAME_BYTES, "LABEL_%d", i);
+        c->label[i] = model_get_label(c->model, i);
+        if (!c->label[i])
+            c->label[i] = name;
+    }
+    return 0;
+}
+
+int classifier_open(struct classifier *c, const char *dir, struct err *e)
+{
+    long max_tokens = MAX_TOKENS, positions;
+    int r;
+
+    memset(c, 0, sizeof *c);
+    r = read_hone(dir, &max_tokens, e);
+    if (!r)
+        r = open_model(c, dir, e);
+    if (!r)
+        r = tok_open(&c->tok, dir, e);
+    if (!r)
+        r = name_labels(c, e);
+    if (r) {
+        classifier_close(c);
+        return err_wrap(e, "open %s", dir);
+    }
+    positions = model_get_info(c->model)->positions;
+    if (positions && max_tokens > positions)
+        max_tokens = positions;
+    c->encode = (struct encode_spec){.tok = c->tok, .max_tokens = max_tokens};
+    return 0;
+}
+
+void classifier_close(struct classifier *c)
+{
+    model_close(c->model);
+    tok_close(c->tok);
+    mem_free(c->label);
+    mem_free(c->names);
+    mem_free(c->logits);
+    memset(c, 0, sizeof *c);
+}
+
+int classifier_run(struct classifier *c, const struct row *row, size_t n,
+                   const float **logits, struct err *e)
+{
+    struct sequences s = {0};
+    int r;
+
+    if (n > c->cap_logits) {
+        mem_free(c->logits);
+        c->logits = mem_array(n * (size_t)c->K, sizeof *c->logits);
+        c->cap_logits = c->logits ? n : 0;
+        if (!c->logits)
+            return err_set(e, ERR_NOMEM, "%zu texts: out of memory", n);
+    }
+    r = encode_policy(&s, row, n, &c->encode, e);
+    if (!r)
+        r = infer_outputs(c->model, &s, NULL, c->logits, NULL, e);
+    sequences_fini(&s);
+    *logits = c->logits;
+    return r;
+}
