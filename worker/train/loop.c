@@ -216,6 +216,7 @@ static int evaluate(struct loop *l, struct err *e)
     if (r)
         return r;
     l->p.evaluated = l->p.step;
+    l->saved = -1; /* a checkpoint of this step, made by a stop, does not know of it */
     value = metric_get(&m, l->select);
     if (isnan(value) && l->c->select == SELECT_BEST)
         return err_set(e, ERR_CONFIG, "stage %s: select: it has no metric \"%s\"",
