@@ -299,24 +299,40 @@ int encode_reward(struct sequences *out, const struct row *row, size_t n,
     return r;
 }
 
+long encode_reward_special(const struct encode_spec *s, int pairs, struct err *e)
+{
+    struct tok_ids *candidate = mem_array((size_t)s->n_candidates, sizeof *candidate);
+    struct tok_frame f;
+    long n;
+    int r;
+
+    if (!candidate)
+        return out_of_memory(e);
+    r = encode_candidates(s, candidate, e);
+    n = (long)(reward_special(s, pairs, &f) +
+               longest_candidate(candidate, s->n_candidates));
+    free_candidates(candidate, s->n_candidates);
+    return r ? r : n;
+}
+
 long encode_least_tokens(const struct encode_spec *s, int pairs, struct err *e)
 {
-    struct tok_ids *candidate;
+    struct tok_ids prefix = {0};
+    struct str buf = {0};
     struct tok_frame f;
     long least;
-    int r;
 
     if (!s->n_candidates) {
         tok_frame(s->tok, pairs, &f);
         return f.n_prefix + f.n_suffix + (pairs ? f.n_middle : 0) + 1;
     }
-    candidate = mem_array((size_t)s->n_candidates, sizeof *candidate);
-    if (!candidate)
-        return out_of_memory(e);
-    r = encode_candidates(s, candidate, e);
-    least = (long)(reward_special(s, pairs, &f) +
-                   longest_candidate(candidate, s->n_candidates)) +
-            1;
-    free_candidates(candidate, s->n_candidates);
-    return r ? r : least;
+    least = encode_reward_special(s, pairs, e);
+    if (least >= 0) {
+        int r = encode_prefixed(s->tok, s->prefix, "", 0, &buf, &prefix, e);
+
+        least = r ? r : least + (1 + (pairs != 0)) * ((long)prefix.n + 1);
+    }
+    tok_ids_fini(&prefix);
+    str_fini(&buf);
+    return least;
 }

@@ -42,7 +42,11 @@ int encode_reward(struct sequences *out, const struct row *row, size_t n,
                   const struct encode_spec *s, struct err *e);
 void sequences_fini(struct sequences *s);
 
-/* Least max_tokens with which every candidate leaves room for one token of text. */
+/* Tokens of a reward input that are not text: special ones and the longest candidate. */
+long encode_reward_special(const struct encode_spec *s, int pairs, struct err *e);
+
+/* Least max_tokens with which every candidate leaves room for its
+ * prefix and one token of text. */
 long encode_least_tokens(const struct encode_spec *s, int pairs, struct err *e);
 
 /* Order of epoch `epoch`: a permutation of 0..n-1 keyed by (seed, stage name, epoch). */

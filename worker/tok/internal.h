@@ -65,8 +65,6 @@ struct tok {
     int decoder_cleanup;
 };
 
-int tok_push(struct tok_ids *out, int id, struct err *e);
-
 /* "type" of a part, or "" for null; and a flag of it. */
 const char *tok_part_type(const json_t *part);
 int tok_part_flag(const json_t *part, const char *key, int otherwise);

@@ -48,6 +48,7 @@ struct str;
 int tok_decode(const struct tok *t, const int *id, size_t n, int skip_special,
                struct str *out, struct err *e);
 
+int tok_push(struct tok_ids *out, int id, struct err *e); /* append one id */
 void tok_ids_fini(struct tok_ids *ids);
 
 #endif
