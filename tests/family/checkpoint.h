@@ -60,6 +60,7 @@ struct checkpoint_options {
     int alias;  /* older names */
     int untied; /* tie_word_embeddings: false */
     enum dtype dtype;
+    long vocab; /* 0: 40 */
 };
 
 static inline char *with_quotes(const char *text)
@@ -182,6 +183,8 @@ static inline void checkpoint_make(struct checkpoint *c, const char *model_type,
     c->json = config_of(model_type);
     if (o->untied)
         json_object_set_new(c->json, "tie_word_embeddings", json_false());
+    if (o->vocab)
+        json_object_set_new(c->json, "vocab_size", json_integer(o->vocab));
     if (c->family->configure(c->json, &c->config, &e))
         fail_msg("%s", e.msg);
     rng_init(&rng, 7);

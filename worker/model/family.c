@@ -66,24 +66,34 @@ static int factor(const char **s, const struct dims *dims, long *out)
     return 0;
 }
 
+/* Factors joined by '*': the product, and *s behind them. */
+static int product(const char **s, const struct dims *dims, long *out)
+{
+    long x;
+
+    *out = 1;
+    for (;;) {
+        if (factor(s, dims, &x) || __builtin_mul_overflow(*out, x, out))
+            return -1;
+        if (**s != '*')
+            return 0;
+        ++*s;
+    }
+}
+
 int family_shape(const char *shape, const struct dims *dims, long out[2], struct err *e)
 {
     const char *s = shape;
-    int rank = 0;
 
-    do {
-        long product = 1, x;
-
-        do {
-            if (rank == 2 || factor(&s, dims, &x) ||
-                __builtin_mul_overflow(product, x, &product))
-                return err_set(e, ERR_CORRUPT, "shape \"%s\": cannot be evaluated", shape);
-        } while (*s == '*' && *++s);
-        out[rank++] = product;
-    } while (*s == ' ' && *++s);
-    if (*s)
-        return err_set(e, ERR_CORRUPT, "shape \"%s\": cannot be evaluated", shape);
-    return rank;
+    for (int rank = 0; rank < 2; s++) {
+        if (product(&s, dims, &out[rank++]))
+            break;
+        if (*s == '\0')
+            return rank;
+        if (*s != ' ')
+            break;
+    }
+    return err_set(e, ERR_CORRUPT, "shape \"%s\": cannot be evaluated", shape);
 }
 
 /* ---- members of config.json ---------------------------------------------------------- */
