@@ -15,7 +15,8 @@
 
 enum { STAGES_MAX = 64, NAME_MAX_BYTES = 48, BAR = 24, REDRAW_MS = 100, WIDTH_MAX = 400 };
 
-static const double plain_every = 10.0; /* seconds between plain lines of a stage */
+/* Seconds between plain lines of a stage: at most, and at least. */
+static const double plain_every = 10.0, plain_least = 1.0;
 
 struct row {
     char name[NAME_MAX_BYTES], state[16], phase[24], metric[64];
@@ -280,7 +281,8 @@ static void plain_step(struct progress *p, struct row *r)
     double now = clock_now();
     long tenth = r->total > 0 ? 10 * r->step / r->total : 0;
 
-    if (p->tty || (tenth <= r->plain_tenth && now - r->plain_at < plain_every))
+    if (p->tty || now - r->plain_at < plain_least ||
+        (tenth <= r->plain_tenth && now - r->plain_at < plain_every))
         return;
     r->plain_tenth = tenth;
     r->plain_at = now;

@@ -5,7 +5,7 @@
  * written but not acknowledged, then those still to be written. A new connection begins
  * with the Welcome's acknowledgement and writes the rest again, so a message is lost only
  * when the queue overflows: then the oldest metric makes room and a gap marker says how
- * many went. Progress is a slot, not a queue: the newest overwrites. */
+ * many went. Progress is kept in slots, not in the queue: the newest overwrites. */
 #include "worker/link/link.h"
 
 #include <errno.h>
@@ -42,6 +42,16 @@ struct item {
     struct str out; /* the frame */
 };
 
+/* The newest progress of one kind. */
+struct slot {
+    int fresh; /* not yet written */
+    char *phase, *figures;
+    long step, total;
+};
+
+/* Training's own, so that what comes after the last step does not hide it; all others. */
+enum { SLOT_TRAIN, SLOT_OTHER, SLOTS };
+
 struct link {
     pthread_mutex_t lock;
     pthread_t thread;
@@ -55,9 +65,8 @@ struct link {
     uint64_t next_seq;
     uint64_t dropped; /* metrics since the last gap marker */
 
-    int has_progress; /* not yet written */
-    char *phase, *figures;
-    long step, total;
+    struct slot slot[SLOTS];
+    int newest; /* slot */
 
     atomic_int control;
     int closing, broken; /* broken: refused, or out of memory: silent from now on */
@@ -176,28 +185,24 @@ void link_metric(struct link *l, const char *json)
 void link_progress(struct link *l, const char *phase, long step, long total,
                    const char *json)
 {
-    char *p, *f;
+    struct slot fresh = {.fresh = 1, .step = step, .total = total}, old = fresh;
 
     if (!l)
         return;
-    p = wire_text(phase);
-    f = json ? wire_text(json) : NULL;
-    pthread_mutex_lock(&l->lock);
-    if (p && (f || !json)) {
-        char *old_p = l->phase, *old_f = l->figures;
-
-        l->phase = p;
-        l->figures = f;
-        p = old_p;
-        f = old_f;
-        l->step = step;
-        l->total = total;
-        l->has_progress = 1;
+    fresh.phase = wire_text(phase);
+    fresh.figures = json ? wire_text(json) : NULL;
+    if (!fresh.phase || (json && !fresh.figures)) {
+        old = fresh;
+    } else {
+        pthread_mutex_lock(&l->lock);
+        l->newest = strcmp(phase, "train") ? SLOT_OTHER : SLOT_TRAIN;
+        old = l->slot[l->newest];
+        l->slot[l->newest] = fresh;
         ring(l);
+        pthread_mutex_unlock(&l->lock);
     }
-    pthread_mutex_unlock(&l->lock);
-    mem_free(p);
-    mem_free(f);
+    mem_free(old.phase);
+    mem_free(old.figures);
 }
 
 void link_event(struct link *l, const char *level, const char *text)
@@ -316,13 +321,38 @@ static int transmit(struct link *l, struct err *e)
     return 0;
 }
 
+static void write_up(struct link *l, const Hone__V1__Up *up)
+{
+    struct err e;
+
+    if (message_frame(&up->base, &l->out, &e))
+        log_warn("uplink: %s", e.msg);
+}
+
+static int fill_slot(struct link *l, struct slot *s)
+{
+    Hone__V1__Up up = HONE__V1__UP__INIT;
+    Hone__V1__Progress progress = HONE__V1__PROGRESS__INIT;
+
+    if (!s->fresh || l->out.len >= CHUNK)
+        return 0;
+    progress.phase = s->phase;
+    progress.step = s->step;
+    progress.total = s->total;
+    progress.figures = s->figures;
+    up.progress = &progress;
+    write_up(l, &up);
+    s->fresh = 0;
+    return 1;
+}
+
 /* Move what waits into the output buffer (at most about CHUNK bytes of it). */
 static void fill(struct link *l, int heartbeat)
 {
     Hone__V1__Up up = HONE__V1__UP__INIT;
-    Hone__V1__Progress progress = HONE__V1__PROGRESS__INIT;
     Hone__V1__Heartbeat beat = HONE__V1__HEARTBEAT__INIT;
-    struct err e;
+    const struct slot *newest;
+    int told = 0;
 
     pthread_mutex_lock(&l->lock);
     while (l->n_written < l->n && l->out.len < CHUNK) {
@@ -330,22 +360,16 @@ static void fill(struct link *l, int heartbeat)
 
         str_add_bytes(&l->out, frame->s, frame->len);
     }
-    if (l->has_progress && l->out.len < CHUNK) {
-        progress.phase = l->phase;
-        progress.step = l->step;
-        progress.total = l->total;
-        progress.figures = l->figures;
-        up.progress = &progress;
-        l->has_progress = 0;
-        if (message_frame(&up.base, &l->out, &e))
-            log_warn("uplink: %s", e.msg);
-    } else if (heartbeat) {
-        beat.phase = l->phase;
+    /* The newest last. */
+    told |= fill_slot(l, &l->slot[!l->newest]);
+    told |= fill_slot(l, &l->slot[l->newest]);
+    if (heartbeat && !told) {
+        newest = &l->slot[l->newest];
+        beat.phase = newest->phase;
         beat.has_step = 1;
-        beat.step = l->step;
+        beat.step = newest->step;
         up.heartbeat = &beat;
-        if (message_frame(&up.base, &l->out, &e))
-            log_warn("uplink: %s", e.msg);
+        write_up(l, &up);
     }
     pthread_mutex_unlock(&l->lock);
 }
@@ -496,7 +520,8 @@ static int converse(struct link *l, struct err *e)
         if (transmit(l, e))
             return 0;
         pthread_mutex_lock(&l->lock);
-        finished = l->closing && l->n == 0 && !l->has_progress;
+        finished = l->closing && l->n == 0 && !l->slot[SLOT_TRAIN].fresh &&
+                   !l->slot[SLOT_OTHER].fresh;
         pthread_mutex_unlock(&l->lock);
         if (finished && l->out_start == l->out.len)
             return 1;
@@ -572,8 +597,10 @@ static void release(struct link *l)
     mem_free(l->token);
     mem_free(l->job);
     mem_free(l->stage);
-    mem_free(l->phase);
-    mem_free(l->figures);
+    for (int i = 0; i < SLOTS; i++) {
+        mem_free(l->slot[i].phase);
+        mem_free(l->slot[i].figures);
+    }
     mem_free(l);
 }
 

@@ -363,11 +363,16 @@ static void write_stage_json(const struct plan *c, const struct stage_plan *t,
              st->stage->name);
     for (int k = 0; k < st->n_needs; k++)
         str_addf(out, "%s\"%s\"", k ? ", " : "", c->spec.stage[st->needs[k]].name);
+    str_addf(out, "], \"steps\": %ld", t->steps);
+    if (c->brief) {
+        str_add_char(out, '}');
+        return;
+    }
     str_addf(out,
-             "], \"parameters\": %ld, \"sequences\": %zu, \"truncated\": %zu, \"longest\": "
-             "%ld, \"steps\": %ld, \"batch\": %ld, \"peak_bytes\": %zu, \"lr\": ",
-             t->parameters, t->sequences, t->truncated, t->longest, t->steps,
-             st->common.batch, t->bytes);
+             ", \"parameters\": %ld, \"sequences\": %zu, \"truncated\": %zu, \"longest\": "
+             "%ld, \"batch\": %ld, \"peak_bytes\": %zu, \"lr\": ",
+             t->parameters, t->sequences, t->truncated, t->longest, st->common.batch,
+             t->bytes);
     json_number(out, st->common.lr);
     str_add(out, ", \"epochs\": ");
     json_number(out, t->epochs);
@@ -395,9 +400,12 @@ static void write_json(const struct plan *c, struct str *out)
              c->spec.resources.workers, c->spec.resources.threads);
     str_addf(out,
              ", \"family\": \"%s\", \"rows\": {\"train\": %zu, \"validation\": %zu, "
-             "\"test\": %zu}, \"labels\": %zu, \"peak_bytes\": %zu, \"stages\": [",
+             "\"test\": %zu}, \"labels\": %zu",
              c->info.family, c->data[SPLIT_TRAIN].n, c->data[SPLIT_VALIDATION].n,
-             c->data[SPLIT_TEST].n, c->spec.task.labels.n, peak_bytes(c));
+             c->data[SPLIT_TEST].n, c->spec.task.labels.n);
+    if (!c->brief)
+        str_addf(out, ", \"peak_bytes\": %zu", peak_bytes(c));
+    str_add(out, ", \"stages\": [");
     for (size_t i = 0; i < c->n; i++) {
         str_add(out, i ? ", " : "");
         write_stage_json(c, &c->stage[i], out);
