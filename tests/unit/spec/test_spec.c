@@ -69,6 +69,30 @@ static void expect_good(const char *text, struct spec *s)
     problems_fini(&p);
 }
 
+struct bad {
+    const char *rest;
+    const char *where, *message, *mend; /* of one of the problems */
+};
+
+static void expect_problem(const char *text, const struct bad *b)
+{
+    struct problems p;
+    struct spec s;
+    struct err e = {0};
+    int found = 0;
+
+    assert_int_equal(read_job(text, NULL, &s, &p, &e), ERR_CONFIG);
+    for (int i = 0; i < p.n; i++)
+        found |= !p.item[i].warning && strstr(p.item[i].where, b->where) &&
+                 strstr(p.item[i].message, b->message) && strstr(p.item[i].mend, b->mend);
+    if (!found) {
+        problems_print(&p, "test");
+        fail_msg("no problem at %s with \"%s\" / \"%s\"", b->where, b->message, b->mend);
+    }
+    spec_fini(&s);
+    problems_fini(&p);
+}
+
 static void resolves(void **state)
 {
     char text[4096], path[FILE_PATH_MAX];
@@ -107,6 +131,24 @@ static void resolves(void **state)
     assert_null(spec_find_stage(&s, "dpo"));
     spec_fini(&s);
     spec_fini(&s);
+}
+
+static void json_job(void **state)
+{
+    static const char text[] =
+        "{\"model\": \"m\", \"task\": {\"labels\": [\"bad\", \"good\"]},\n"
+        " \"data\": {\"train\": \"a.jsonl\", \"validation\": \"b.jsonl\", "
+        "\"max_tokens\": 32},\n \"stages\": {\"sft\": {\"lr\": 3e-5}}}\n";
+    static const char bad[] = "{\"model\": \"m\", \"task\": {\"labels\": [\"a\", \"b\"]},\n"
+                              " \"stages\": {\"sft\": {\"lr\": \"3e-5\"}}}\n";
+    struct spec s;
+
+    (void)state;
+    expect_good(text, &s);
+    assert_true(s.stage[0].common.lr == 3e-5);
+    assert_string_equal(s.name, "job");
+    spec_fini(&s);
+    expect_problem(bad, &(struct bad){"", "job.yaml:2:27", "found the text \"3e-5\"", ""});
 }
 
 static void default_needs(void **state)
@@ -195,30 +237,6 @@ static void overrides(void **state)
     problems_fini(&p);
     assert_int_equal(read_job(text, bad, &s, &p, &e), ERR_CONFIG);
     assert_non_null(strstr(e.msg, "job.yaml: stages.sft.lr: \"lr\" must be a number"));
-    spec_fini(&s);
-    problems_fini(&p);
-}
-
-struct bad {
-    const char *rest;
-    const char *where, *message, *mend; /* of one of the problems */
-};
-
-static void expect_problem(const char *text, const struct bad *b)
-{
-    struct problems p;
-    struct spec s;
-    struct err e = {0};
-    int found = 0;
-
-    assert_int_equal(read_job(text, NULL, &s, &p, &e), ERR_CONFIG);
-    for (int i = 0; i < p.n; i++)
-        found |= !p.item[i].warning && strstr(p.item[i].where, b->where) &&
-                 strstr(p.item[i].message, b->message) && strstr(p.item[i].mend, b->mend);
-    if (!found) {
-        problems_print(&p, "test");
-        fail_msg("no problem at %s with \"%s\" / \"%s\"", b->where, b->message, b->mend);
-    }
     spec_fini(&s);
     problems_fini(&p);
 }
@@ -424,11 +442,12 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(resolves),    cmocka_unit_test(default_needs),
-        cmocka_unit_test(round_trip),  cmocka_unit_test(overrides),
-        cmocka_unit_test(bad_stages),  cmocka_unit_test(bad_sections),
-        cmocka_unit_test(all_at_once), cmocka_unit_test(missing_file),
-        cmocka_unit_test(matrix),      cmocka_unit_test(memory_runs_out),
+        cmocka_unit_test(resolves),        cmocka_unit_test(json_job),
+        cmocka_unit_test(default_needs),   cmocka_unit_test(round_trip),
+        cmocka_unit_test(overrides),       cmocka_unit_test(bad_stages),
+        cmocka_unit_test(bad_sections),    cmocka_unit_test(all_at_once),
+        cmocka_unit_test(missing_file),    cmocka_unit_test(matrix),
+        cmocka_unit_test(memory_runs_out),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
