@@ -273,7 +273,7 @@ int spec_read(struct spec *s, const char *path, const char *const *set, struct p
     p->file = s->file;
     opt_defaults(job_options, &r.keys);
     opt_apply(job_options, &r.keys, s->root, s->folder, NULL, &s->arena, p);
-    if (s->root->kind != NODE_MAP)
+    if (s->root->kind != NODE_MAP && p->errors)
         return problems_result(p, e);
     s->seed = r.keys.seed;
     s->seeds = r.keys.seeds;

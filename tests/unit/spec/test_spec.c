@@ -311,6 +311,7 @@ static void bad_sections(void **state)
         {"name: a/b\n" STAGES, "job.yaml:1:7", "part of a folder's name", ""},
         {"name: ..\n" STAGES, "job.yaml:1:7", "part of a folder's name", ""},
         {"a: [\n", "", "job.yaml:", ""},
+        {"~\n", "job.yaml:1:1", "\"stages\" is missing", ""},
         {"[1]\n", "job.yaml:1:1", "must be a map of keys, found a list", ""},
     };
 #undef STAGES
