@@ -120,18 +120,6 @@ static int make_flags(struct model *m, const struct match *match, struct err *e)
     return 0;
 }
 
-/* Large pages for memory that is filled at once: touching it page by page takes as long as
- * reading the file. Only a wish; the system may refuse. */
-static void wish_large_pages(void *p, size_t bytes)
-{
-    const uintptr_t page = (uintptr_t)2 << 20;
-    uintptr_t from = ((uintptr_t)p + page - 1) & ~(page - 1);
-    uintptr_t to = ((uintptr_t)p + bytes) & ~(page - 1);
-
-    if (from < to)
-        (void)madvise((void *)from, to - from, MADV_HUGEPAGE);
-}
-
 static int make_memory(struct model *m, struct match *match, struct err *e)
 {
     const struct backend *b = m->options.backend;
@@ -144,8 +132,6 @@ static int make_memory(struct model *m, struct match *match, struct err *e)
     m->data_block = b->alloc(n ? n * sizeof(float) : sizeof(float));
     if (!m->data_block)
         return no_memory(m, "parameters", n * sizeof(float), e);
-    if (is_host(b))
-        wish_large_pages(m->data_block, n * sizeof(float));
     place(m, m->data_block, &n, 0);
     for (size_t i = 0; i < m->n_params; i++) {
         struct param *p = &m->param[i];
