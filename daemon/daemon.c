@@ -1,6 +1,7 @@
 /* The daemon: events in, decisions of the scheduler out. */
 #include "daemon/daemon.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <sched.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "daemon/admit.h"
 #include "daemon/sched.h"
 #include "daemon/uplink.h"
@@ -17,6 +19,8 @@
 /* Seconds workers get to save: when a private daemon's owner has gone (all is over within
  * 2 s of that), and when the daemon is told to end. */
 static const double grace_owner = 1.6, grace_signal = 10.0;
+
+enum { LAST_WORDS_MAX = 8192 };
 
 static int count_cores(void)
 {
@@ -127,6 +131,7 @@ static int start_worker(struct daemon *d, struct job *j, struct job_stage *s, st
         io.argv = cmd.argv;
         io.env = cmd.env;
         io.log = log;
+        s->log_from = file_size(log);
         rc = d->io->ops->spawn(d->io, &io, &s->child, e);
     }
     arena_fini(&a);
@@ -147,9 +152,45 @@ static void start_stage(struct daemon *d, struct job *j, struct job_stage *s)
     daemon_job_changed(d, j);
 }
 
+/* The worker's last words: "hone: what" and "  try: mend" at the end of its part of the
+ * log. Read from outside: bounded, and only as far as it is UTF-8. */
+static void last_words(struct job *j, struct job_stage *s)
+{
+    static const char what[] = "hone: ", mend[] = "  try: ";
+    char path[FILE_PATH_MAX], text[LAST_WORDS_MAX + 1], *line = NULL, *next;
+    long long from = s->log_from > 0 ? s->log_from : 0, end;
+    struct err e;
+    ssize_t n;
+    int fd;
+
+    if (file_join(path, sizeof path, j->run, "log", &e))
+        return;
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    end = lseek(fd, 0, SEEK_END);
+    n = pread(fd, text, LAST_WORDS_MAX,
+              end - from > LAST_WORDS_MAX ? end - LAST_WORDS_MAX : from);
+    close(fd);
+    text[n > 0 ? str_utf8_valid(text, (size_t)n) : 0] = '\0';
+    for (char *p = text; p; p = next) {
+        next = strchr(p, '\n');
+        if (next)
+            *next++ = '\0';
+        if (str_starts(p, what))
+            line = p;
+        else if (line && str_starts(p, mend))
+            s->mend = arena_strdup(&j->arena, p + strlen(mend));
+    }
+    if (line)
+        s->message = arena_strdup(&j->arena, line + strlen(what));
+}
+
 /* What to say of a worker that ended badly and did not say why itself. */
 static void explain(struct job *j, struct job_stage *s, const struct io_exit *how)
 {
+    if (!how->signal && !s->message)
+        last_words(j, s);
     if (how->signal)
         s->message = arena_printf(&j->arena,
                                   "hone-worker was ended by signal %d (%s); its log: "

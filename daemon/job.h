@@ -35,9 +35,10 @@ struct job_stage {
     int status; /* of the worker, once ended: exit status, or 128 + signal */
     const char *message, *mend;
 
-    uint64_t child;    /* process, 0: none */
-    uint64_t link;     /* connection of the worker's uplink, 0: none */
-    uint64_t received; /* highest sequence number taken in */
+    long long log_from; /* where this attempt's lines begin in RUN/log */
+    uint64_t child;     /* process, 0: none */
+    uint64_t link;      /* connection of the worker's uplink, 0: none */
+    uint64_t received;  /* highest sequence number taken in */
     /* Newest progress, for those who begin to watch later. */
     char *phase, *figures;
     long step, total;
