@@ -59,3 +59,12 @@ hone_fuzz(opt hone_base)
 hone_fuzz(frame hone_proto)
 hone_fuzz(conn hone_daemon)
 hone_fuzz(safetensors hone_ckpt)
+
+# Speed of the operators, beside oneDNN's where it is installed; built by name.
+add_executable(op_bench EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/tests/bench/op_bench.c
+    ${PROJECT_SOURCE_DIR}/tests/bench/dnnl_peer.c)
+target_link_libraries(op_bench PRIVATE hone_kernels)
+if(DNNL_LIBRARY)
+    target_compile_definitions(op_bench PRIVATE HONE_HAVE_DNNL)
+    target_link_libraries(op_bench PRIVATE ${DNNL_LIBRARY} OpenMP::OpenMP_C)
+endif()
