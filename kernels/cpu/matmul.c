@@ -11,6 +11,7 @@
  * are added in order, and chunks depend on K alone. So bits depend neither on M nor on the
  * split into tasks. Fails when memory is short or the arguments contradict. */
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "kernels/cpu/cpu.h"
@@ -18,7 +19,8 @@
 
 enum {
     K_CHUNK = 512,
-    GROUP_FLOATS = 64 * 1024, /* of packed panels: 256 KiB, a part of L2 */
+    GROUP_MIN = 64 * 1024, /* floats of packed panels: a part of L2 */
+    GROUP_MAX = 256 * 1024,
     STRIP_PAD = 16,
     TILE_M_MAX = 16,
     TILE_N_MAX = 32,
@@ -29,14 +31,14 @@ struct product {
     const struct cpu_loops *loops;
     const float *packed; /* the whole b in panels, or NULL */
     float *scratch;      /* per worker: a group of panels, a strip of a */
-    long scratch_floats, k_chunk, group;
+    long scratch_floats, group_floats, k_chunk, group;
     long row_tasks, column_tasks, panels;
     int copy_strip;
 };
 
 static float *strip_of(const struct product *p, int worker)
 {
-    return p->scratch + worker * p->scratch_floats + GROUP_FLOATS;
+    return p->scratch + worker * p->scratch_floats + p->group_floats;
 }
 
 static void pack_panel(const struct matmul_args *a, const struct cpu_loops *loops, long j,
@@ -74,7 +76,7 @@ static void strip(const struct product *p, struct tile *t, long m, long k0, floa
 }
 
 /* One tile at (m, j), through a buffer when it reaches over the right edge. */
-static void place(const struct product *p, struct tile *t, long m, long j, int last)
+static void place(const struct product *p, struct tile *t, long m, long j)
 {
     const struct matmul_args *a = p->a;
     long n = cpu_min(p->loops->tile_n, a->N - j);
@@ -90,14 +92,22 @@ static void place(const struct product *p, struct tile *t, long m, long j, int l
     if (t->c == edge)
         for (int r = 0; r < t->rows; r++)
             memcpy(c + r * a->ldc, edge + r * t->ldc, (size_t)n * sizeof *c);
-    if (last && (a->bias || a->pre || a->act != ACT_NONE)) {
-        struct epilogue e = {c,       a->pre ? a->pre + m * a->ldc + j : NULL,
-                             a->ldc,  n,
-                             t->rows, a->bias ? a->bias + j : NULL,
-                             a->act};
+}
 
+/* Bias and activation for `rows` rows from (m, j), n columns, while they are in cache. */
+static void finish(const struct product *p, long m, int rows, long j, long n)
+{
+    const struct matmul_args *a = p->a;
+    struct epilogue e = {.c = a->c + m * a->ldc + j,
+                         .pre = a->pre ? a->pre + m * a->ldc + j : NULL,
+                         .ldc = a->ldc,
+                         .n = cpu_min(n, a->N - j),
+                         .rows = rows,
+                         .bias = a->bias ? a->bias + j : NULL,
+                         .act = a->act};
+
+    if (a->bias || a->pre || a->act != ACT_NONE)
         p->loops->epilogue(&e);
-    }
 }
 
 /* Panels first .. first+n-1 of chunk k0 against rows from .. to-1. */
@@ -121,8 +131,10 @@ static void group_product(const struct product *p, long first, long n, long k0, 
         for (long i = 0; i < n; i++) {
             t.b = p->packed ? p->packed + ((first + i) * a->K + k0) * tile_n
                             : group + i * k * tile_n;
-            place(p, &t, m, (first + i) * tile_n, k0 + k == a->K);
+            place(p, &t, m, (first + i) * tile_n);
         }
+        if (k0 + k == a->K)
+            finish(p, m, t.rows, first * tile_n, n * tile_n);
     }
 }
 
@@ -194,6 +206,14 @@ static int kept_panels(const struct matmul_args *a, const struct cpu_loops *loop
     return 0;
 }
 
+/* Room for a group of panels: half of L2. No bit depends on it. */
+static long group_room(void)
+{
+    long floats = sysconf(_SC_LEVEL2_CACHE_SIZE) / 2 / (long)sizeof(float);
+
+    return floats < GROUP_MIN ? GROUP_MIN : cpu_min(floats, GROUP_MAX);
+}
+
 /* Columns are split before rows: a column's panel is then packed by one task, and a strip
  * of a serves many panels. Two tasks a thread let a disturbed thread do less. */
 static void split(struct product *p, double work)
@@ -208,11 +228,12 @@ static void split(struct product *p, double work)
         p->column_tasks = cpu_min(p->panels, columns);
         p->row_tasks = cpu_min(cpu_ceil_div(2L * team, p->column_tasks), strips);
     }
+    p->group_floats = group_room();
     p->k_chunk = cpu_ceil_div(a->K, cpu_ceil_div(a->K, K_CHUNK));
     columns = cpu_ceil_div(p->panels, p->column_tasks);
-    groups = cpu_ceil_div(columns * p->k_chunk * p->loops->tile_n, GROUP_FLOATS);
+    groups = cpu_ceil_div(columns * p->k_chunk * p->loops->tile_n, p->group_floats);
     p->group = cpu_ceil_div(columns, groups);
-    p->group = cpu_min(p->group, GROUP_FLOATS / (p->k_chunk * p->loops->tile_n));
+    p->group = cpu_min(p->group, p->group_floats / (p->k_chunk * p->loops->tile_n));
 }
 
 int cpu_matmul(const struct matmul_args *a)
@@ -233,7 +254,7 @@ int cpu_matmul(const struct matmul_args *a)
         return rc;
     split(&p, work);
     p.copy_strip = a->trans_a || a->lda % 1024 == 0;
-    p.scratch_floats = GROUP_FLOATS + TILE_M_MAX * (K_CHUNK + STRIP_PAD);
+    p.scratch_floats = p.group_floats + TILE_M_MAX * (K_CHUNK + STRIP_PAD);
     p.scratch = cpu_scratch_take((size_t)p.scratch_floats * sizeof *p.scratch *
                                  (size_t)cpu_threads_for(work));
     if (!p.scratch)

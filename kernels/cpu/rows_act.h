@@ -57,23 +57,29 @@ static void loop_glu_slope(enum op_act which, const float *gate, const float *up
 }
 
 /* c = act(c + bias) on rows x n; pre receives c + bias. */
-static void loop_epilogue(const struct epilogue *e)
+static inline __attribute__((always_inline)) void epilogue_rows(const struct epilogue *e,
+                                                                const enum op_act act)
 {
     for (int r = 0; r < e->rows; r++) {
         float *c = e->c + r * e->ldc, *pre = e->pre ? e->pre + r * e->ldc : NULL;
 
-        for (long i = 0; i < e->n && (e->bias || pre); i += VW) {
+        for (long i = 0; i < e->n; i += VW) {
             vf x = vf_load_up_to(c + i, e->n - i);
 
             if (e->bias)
                 x += vf_load_up_to(e->bias + i, e->n - i);
             if (pre)
                 vf_store_up_to(pre + i, x, e->n - i);
-            vf_store_up_to(c + i, x, e->n - i);
+            vf_store_up_to(c + i, vf_act(act, x), e->n - i);
         }
-        if (e->act != ACT_NONE)
-            loop_act(e->act, c, c, e->n);
     }
+}
+
+static void loop_epilogue(const struct epilogue *e)
+{
+#define BODY(act) epilogue_rows(e, act)
+    ACT_SWITCH(e->act, BODY)
+#undef BODY
 }
 
 /* y += x. */

@@ -9,10 +9,8 @@
 
 static inline vf lane_numbers(void)
 {
-    float lane[VW];
+    static const float lane[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
-    for (int i = 0; i < VW; i++)
-        lane[i] = (float)i;
     return vf_load(lane);
 }
 
@@ -29,7 +27,7 @@ static float loop_softmax(float *s, long n, long lo, long hi, float scale, float
                           float *sum)
 {
     vf high = vf_set1(*top), total = vf_set1(0), f = vf_set1(scale), lanes = lane_numbers();
-    float before = *top, shrink, lane[VW];
+    float before = *top, shrink = 1, lane[VW];
 
     for (long i = 0; i < n; i += VW) {
         vf x = vf_load(s + i) * f, column = lanes + vf_set1((float)i);
@@ -46,8 +44,10 @@ static float loop_softmax(float *s, long n, long lo, long hi, float scale, float
         vf_store(s + i, p);
         total += p;
     }
-    vf_store(lane, vf_exp(vf_set1(before - *top)));
-    shrink = lane[0];
+    if (*sum > 0) {
+        vf_store(lane, vf_exp(vf_set1(before - *top)));
+        shrink = lane[0];
+    }
     *sum = *sum * shrink + vf_sum(total);
     return shrink;
 }

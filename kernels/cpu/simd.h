@@ -208,28 +208,45 @@ static inline vf vf_scale2(vf x, vf n)
 
 #endif
 
+#ifndef SIMD_PLAIN
+/* Lanes 0..3 of the halves folded onto one another. */
+#ifdef SIMD_AVX512
+#define VF_FOLD(op, v)                                                                     \
+    _mm_##op(_mm_##op(_mm512_extractf32x4_ps(v, 0), _mm512_extractf32x4_ps(v, 2)),         \
+             _mm_##op(_mm512_extractf32x4_ps(v, 1), _mm512_extractf32x4_ps(v, 3)))
+#else
+#define VF_FOLD(op, v) _mm_##op(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1))
+#endif
+
 static inline float vf_sum(vf v)
 {
-    float lane[VW];
+    __m128 x = VF_FOLD(add_ps, v);
 
-    vf_store(lane, v);
-    for (int half = VW / 2; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            lane[i] += lane[i + half];
-    return lane[0];
+    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
 
 /* The largest lane; a NaN may be lost. */
 static inline float vf_top(vf v)
 {
-    float lane[VW];
+    __m128 x = VF_FOLD(max_ps, v);
 
-    vf_store(lane, v);
-    for (int half = VW / 2; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-    return lane[0];
+    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
+#else
+static inline float vf_sum(vf v)
+{
+    return (v[0] + v[2]) + (v[1] + v[3]);
+}
+
+static inline float vf_top(vf v)
+{
+    float a = v[0] > v[2] ? v[0] : v[2], b = v[1] > v[3] ? v[1] : v[3];
+
+    return a > b ? a : b;
+}
+#endif
 
 static inline vf vf_min(vf a, vf b)
 {

@@ -60,6 +60,8 @@ static void check(int rc)
 
 /* ---- limits ---- */
 
+enum { FMA_TILES = 20 };
+
 /* The tile on operands that stay in the first-level cache: what FMA can do at best. */
 static void fma_task(void *arg, long i, int worker)
 {
@@ -76,7 +78,7 @@ static void fma_task(void *arg, long i, int worker)
                      .rows = loops->tile_m};
 
     (void)worker;
-    for (int k = 0; k < 200; k++)
+    for (int k = 0; k < FMA_TILES; k++)
         loops->tile(&t);
 }
 
@@ -113,7 +115,7 @@ static void limits(void)
     struct triad memory = {new_floats(n), new_floats(n), n};
     const struct cpu_loops *l = cpu_loops();
 
-    peak_gflops = 64e-9 * 200 * 128 * 2 * l->tile_m * l->tile_n / BEST(run_fma(p));
+    peak_gflops = 64e-9 * FMA_TILES * 128 * 2 * l->tile_m * l->tile_n / BEST(run_fma(p));
     peak_gbs = 12e-9 * (double)n / BEST(run_triad(&memory));
     printf("limits: %.0f GFLOP/s (register tile in cache), %.1f GB/s (y += x in memory)\n",
            peak_gflops, peak_gbs);

@@ -87,7 +87,7 @@ static void test_gelu_tails(void **state)
     args.y = got;
     assert_int_equal(cpu->act(&args), 0);
     for (int i = 0; i < N; i++)
-        assert_true(fabs((double)got[i] - want[i]) <= 1.5e-6 * fabs((double)want[i]));
+        assert_true(fabs((double)got[i] - want[i]) <= 6e-6 * fabs((double)want[i]));
     x[0] = NAN;
     x[1] = -INFINITY;
     x[2] = INFINITY;
