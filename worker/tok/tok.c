@@ -43,18 +43,18 @@ static int find_kind(struct tok *t, const struct tok_file *f, struct err *e)
     const char *type = model_type(f);
     struct str known = {0};
 
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        if (!strcmp(kinds[i]->name, type))
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (!strcmp(kinds[i]->name, type)) {
             t->kind = kinds[i];
+            return 0;
+        }
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         str_addf(&known, "%s%s", i ? ", " : "", kinds[i]->name);
-    }
-    if (!t->kind) {
-        err_set(e, ERR_UNSUPPORTED, "%s: tokenizers of kind %.60s are not supported",
-                f->path, type);
-        err_mend(e, "use a model whose tokenizer is one of %s", str_get(&known));
-    }
+    err_set(e, ERR_UNSUPPORTED, "%s: tokenizers of kind %.60s are not supported", f->path,
+            type);
+    err_mend(e, "use a model whose tokenizer is one of %s", str_get(&known));
     str_fini(&known);
-    return t->kind ? 0 : e->code;
+    return e->code;
 }
 
 int tok_make(struct tok **out, struct tok_file *f, struct vocab *v, struct err *e)

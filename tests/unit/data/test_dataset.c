@@ -1,6 +1,8 @@
 /* Loading: mapping, labels, bins, duplicates, split, limit, and every bad input. */
 #include "tests/unit/data/scratch.h"
 
+#include "base/mem.h"
+
 static void jsonl(void **state)
 {
     struct dataset d;
@@ -332,6 +334,43 @@ static void lines(void **state)
     arena_fini(&a);
 }
 
+/* Every allocation may fail: an error, no leak, no crash. */
+static void out_of_memory(void **state)
+{
+    static const char yaml[] =
+        "{file: o.jsonl, split: {validation: 0.5}, clean: [html, space]}";
+    struct arena a = {0};
+    struct data_spec spec;
+    struct problems p;
+    long live;
+
+    (void)state;
+    put("o.jsonl",
+        "{\"text\": \"One &amp; \", \"label\": 1}\n{\"text\": \"b\", \"label\": 7}\n"
+        "{\"text\": \"one &\", \"label\": 0}\n");
+    read_section(&spec, yaml, &a, &p);
+    problems_fini(&p);
+    live = mem_live();
+    for (long n = 0;; n++) {
+        struct dataset d;
+        struct err e;
+        int rc, failed;
+
+        problems_init(&p, "job.yaml");
+        mem_fail_at(n);
+        rc = dataset_load(&d, &spec, SPLIT_TRAIN, five, 5, &p, &e);
+        failed = mem_failed();
+        mem_fail_at(-1);
+        dataset_fini(&d);
+        problems_fini(&p);
+        assert_int_equal(mem_live(), live);
+        assert_int_not_equal(rc, 0);
+        if (!failed)
+            break;
+    }
+    arena_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -346,6 +385,7 @@ int main(void)
         cmocka_unit_test(split_and_limit),
         cmocka_unit_test(one_class),
         cmocka_unit_test(lines),
+        cmocka_unit_test(out_of_memory),
     };
 
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -257,6 +257,42 @@ static void bad_files(void **state)
             "added_tokens");
 }
 
+/* Every allocation may fail: an error, no leak, no crash. */
+static void out_of_memory(void **state)
+{
+    long live = mem_live();
+
+    (void)state;
+    put("tokenizer.json",
+        "{" NORMAL ", " PRE
+        ", \"added_tokens\": [{\"id\": 20, \"content\": \"<N>\"}], \"decoder\":"
+        " {\"type\": \"WordPiece\"}, " MODEL "}");
+    for (long n = 0;; n++) {
+        struct tok_ids ids = {0};
+        struct str text = {0};
+        struct tok *t = NULL;
+        struct err e;
+        int rc, failed;
+
+        mem_fail_at(n);
+        rc = tok_open(&t, folder, &e);
+        if (!rc)
+            rc = tok_encode(t, "un<n>able", 9, &ids, &e);
+        if (!rc)
+            rc = tok_decode(t, ids.id, ids.n, 0, &text, &e);
+        failed = mem_failed();
+        mem_fail_at(-1);
+        tok_close(t);
+        tok_ids_fini(&ids);
+        str_fini(&text);
+        assert_int_equal(mem_live(), live);
+        if (!failed)
+            break;
+        assert_int_equal(rc, ERR_NOMEM);
+    }
+    drop("tokenizer.json");
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -277,6 +313,7 @@ int main(void)
         cmocka_unit_test(recorded_json), cmocka_unit_test(recorded_txt),
         cmocka_unit_test(rules),         cmocka_unit_test(added_tokens),
         cmocka_unit_test(frames),        cmocka_unit_test(bad_files),
+        cmocka_unit_test(out_of_memory),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
