@@ -59,6 +59,8 @@ hone_fuzz(opt hone_base)
 hone_fuzz(frame hone_proto)
 hone_fuzz(conn hone_daemon)
 hone_fuzz(safetensors hone_ckpt)
+hone_fuzz(tokenizer hone_tok)
+hone_fuzz(data hone_data)
 
 # Speed of the operators, beside oneDNN's where it is installed; built by name.
 add_executable(op_bench EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/tests/bench/op_bench.c
@@ -68,3 +70,4 @@ if(DNNL_LIBRARY)
     target_compile_definitions(op_bench PRIVATE HONE_HAVE_DNNL)
     target_link_libraries(op_bench PRIVATE ${DNNL_LIBRARY} OpenMP::OpenMP_C)
 endif()
+hone_fuzz(config hone_model)
