@@ -147,6 +147,47 @@ static void test_order_of_bytes(void **state)
     checkpoint_free(&c);
 }
 
+/* What was recorded from transformers, and real models. */
+static void test_recorded_folders(void **state)
+{
+    static const struct {
+        const char *folder;
+        enum head_kind head;
+    } all[] = {
+        {"golden/families/bert", HEAD_CLASSIFY},
+        {"golden/families/bert-mlm", HEAD_MASKED},
+        {"golden/families/roberta", HEAD_CLASSIFY},
+        {"golden/families/distilbert", HEAD_CLASSIFY},
+        {"golden/families/llama", HEAD_CAUSAL},
+        {"golden/families/llama3.2-style", HEAD_CAUSAL},
+        {"golden/families/llama-reward", HEAD_REWARD},
+        {"golden/clahf/rm_k2", HEAD_REWARD},
+        {"golden/clahf/rm_k5", HEAD_REWARD},
+        {"golden/clahf/ppo_code", HEAD_CLASSIFY},
+        {"golden/clahf/ppo_paper", HEAD_CLASSIFY},
+        {"golden/training/bert_sft", HEAD_CLASSIFY},
+        {"models/stories260K", HEAD_CAUSAL},
+    };
+    const char *shared = getenv("HONE_SHARED"), *model = getenv("HONE_MODEL");
+    char dir[512];
+
+    (void)state;
+    if (model)
+        for (int trainable = 0; trainable < 2; trainable++)
+            round_trip(model, HEAD_NONE, POOLING_MODEL, trainable);
+    snprintf(dir, sizeof dir, "%s/fixtures/golden", shared ? shared : "../shared");
+    if (!file_is_dir(dir)) {
+        print_message("skipped: %s is not there\n", dir);
+        skip();
+    }
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        for (int trainable = 0; trainable < 2; trainable++) {
+            snprintf(dir, sizeof dir, "%s/fixtures/%s", shared ? shared : "../shared",
+                     all[i].folder);
+            round_trip(dir, all[i].head, POOLING_MODEL, trainable);
+        }
+}
+
 /* ---- forward ------------------------------------------------------------------------- */
 
 static void run_forward(const char *dir, enum head_kind head)
@@ -196,9 +237,8 @@ static void test_forward_is_finite(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_byte_identical),
-        cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_order_of_bytes),
+        cmocka_unit_test(test_byte_identical),    cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_order_of_bytes),    cmocka_unit_test(test_recorded_folders),
         cmocka_unit_test(test_forward_is_finite),
     };
 

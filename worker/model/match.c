@@ -538,7 +538,7 @@ static void list_name(struct str *out, size_t i, const char *name, const char *n
         str_add(out, ", ...");
 }
 
-static int find_sources(struct matcher *k, struct str *missing, size_t *n_missing)
+static void find_sources(struct matcher *k, struct str *missing, size_t *n_missing)
 {
     for (size_t i = 0; i < k->out->n; i++) {
         struct need *n = &k->out->need[i];
@@ -560,7 +560,6 @@ static int find_sources(struct matcher *k, struct str *missing, size_t *n_missin
                    n->row->name, n->layer),
             "");
     }
-    return 0;
 }
 
 static void find_unknown(struct matcher *k, struct str *out, size_t *n)
