@@ -110,7 +110,7 @@ static int start_worker(struct daemon *d, struct job *j, struct job_stage *s, st
         .file = j->file,
         .set = j->set,
         .n_set = j->n_set,
-        .stage = s->name,
+        .stage = s->whole ? NULL : s->name,
         .run = j->run,
         .resume = j->resume,
         .uplink = d->address,
@@ -148,6 +148,7 @@ static void start_stage(struct daemon *d, struct job *j, struct job_stage *s)
     }
     s->attempt++;
     s->received = 0;
+    s->said_done = 0;
     stage_move(s, STAGE_RUNNING);
     daemon_job_changed(d, j);
 }

@@ -27,6 +27,7 @@ enum job_state {
 
 struct job_stage {
     const char *name;
+    int whole;              /* all stages of the job, by one worker */
     size_t *needs, n_needs; /* indices of stages */
     uint64_t steps;         /* planned; 0: not known */
     int cores;              /* what it occupies while it runs */
@@ -39,6 +40,7 @@ struct job_stage {
     uint64_t child;     /* process, 0: none */
     uint64_t link;      /* connection of the worker's uplink, 0: none */
     uint64_t received;  /* highest sequence number taken in */
+    int said_done;      /* the link has told its end: a later one begins anew */
     /* Newest progress, for those who begin to watch later. */
     char *phase, *figures;
     long step, total;

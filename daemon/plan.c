@@ -120,17 +120,27 @@ static int read_stages(struct plan *p, const json_t *list, struct arena *a, stru
 
 static int read_resources(struct plan *p, const json_t *o, struct err *e)
 {
-    long workers = 1, threads = 0;
+    long workers = 1, threads = 0, seeds = 1;
     int rc;
 
     rc = json_get_long(o, "workers", 0, &workers, e);
     if (!rc)
         rc = json_get_long(o, "threads", 0, &threads, e);
+    if (!rc)
+        rc = json_get_long(o, "seeds", 0, &seeds, e);
     if (rc)
         return rc;
+    p->seeds = seeds > 1 && seeds < 1000 ? (int)seeds : 1;
     if (threads > 0 && threads < 4096 && workers > 0 && workers < 4096)
         p->cores = (int)(threads * workers);
     return 0;
+}
+
+/* Repeats with several seeds are one worker's work, from the first stage to the last. */
+static void make_whole(struct plan *p)
+{
+    p->stage[0] = (struct job_stage){.name = "seeds", .whole = 1};
+    p->n_stages = 1;
 }
 
 int plan_read(struct plan *p, const char *text, struct arena *a, struct err *e)
@@ -149,6 +159,8 @@ int plan_read(struct plan *p, const char *text, struct arena *a, struct err *e)
             rc = read_resources(p, plan, e);
         if (!rc)
             rc = read_stages(p, json_object_get(plan, "stages"), a, e);
+        if (!rc && p->seeds > 1)
+            make_whole(p);
     }
     json_decref(root);
     return rc ? err_wrap(e, "hone-worker check") : 0;
@@ -183,6 +195,10 @@ int plan_select(struct plan *p, char *const *names, size_t n, struct arena *a,
 
     if (n == 0)
         return 0;
+    if (p->seeds > 1) {
+        err_set(e, ERR_CONFIG, "--stages and seeds do not go together");
+        return err_mend(e, "--set seeds=1 --set seed=N");
+    }
     for (size_t i = 0; i < n; i++) {
         if (!find_stage(p, names[i], &k))
             return unknown_stage(p, names[i], e);

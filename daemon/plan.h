@@ -1,7 +1,7 @@
 /* The plan of a job: what `hone-worker check FILE --json` says about it.
  *
  *     {"problems": [{"where", "message", "mend", "warning"}],
- *      "plan": {"name": ..., "workers": 1, "threads": 0,
+ *      "plan": {"name": ..., "seeds": 1, "workers": 1, "threads": 0,
  *               "stages": [{"name", "needs": [...], "steps": N}]}}
  *
  * The worker is ours, but its output is read like any input: ERR_CORRUPT names the key. */
@@ -19,6 +19,7 @@
 struct plan {
     const char *name;
     int cores; /* of each stage, 0: all there are */
+    int seeds; /* above 1: one worker repeats all stages */
     struct job_stage *stage;
     size_t n_stages;
     Hone__V1__Problem **problem;

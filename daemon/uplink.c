@@ -38,7 +38,7 @@ int uplink_hello(struct daemon *d, struct conn *c, const Hone__V1__Hello *h,
     for (size_t i = 0; i < j->n_stages; i++) {
         struct job_stage *s = &j->stage[i];
 
-        if (strcmp(s->name, h->stage) != 0)
+        if (!s->whole && strcmp(s->name, h->stage) != 0)
             continue;
         if (s->state != STAGE_RUNNING || s->attempt != h->attempt)
             return err_set(e, ERR_DENIED, "stage %s is not at attempt %u", s->name,
@@ -47,6 +47,9 @@ int uplink_hello(struct daemon *d, struct conn *c, const Hone__V1__Hello *h,
         c->job = j->id;
         c->stage = i;
         s->link = c->id;
+        if (s->said_done)
+            s->received = 0;
+        s->said_done = 0;
         *received = s->received;
         return 0;
     }
@@ -86,6 +89,7 @@ static void take(struct daemon *d, struct job *j, struct job_stage *s,
     Hone__V1__Event ev = HONE__V1__EVENT__INIT;
 
     if (up->done) {
+        s->said_done = s->whole;
         keep_done(j, s, up->done);
         return;
     }

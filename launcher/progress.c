@@ -98,10 +98,17 @@ static void add_bar(struct str *out, const struct progress *p, double share)
         str_add(out, p->utf8 ? (i < full ? "█" : "░") : (i < full ? "#" : "."));
 }
 
+static int is(const struct row *r, const char *state)
+{
+    return !strcmp(r->state, state);
+}
+
 /* "step 120/375  1234 tokens/s  loss 0.532  accuracy 0.61" */
 static void add_figures(struct str *out, const struct row *r)
 {
-    if (r->total > 0)
+    if (is(r, "waiting") && r->total > 0)
+        str_addf(out, "%ld steps to do", r->total);
+    else if (r->total > 0)
         str_addf(out, "step %ld/%ld", r->step, r->total);
     if (!isnan(r->rate))
         str_addf(out, "  %.0f tokens/s", r->rate);
@@ -111,9 +118,18 @@ static void add_figures(struct str *out, const struct row *r)
         str_addf(out, "  %s", r->metric);
 }
 
-static int is(const struct row *r, const char *state)
+/* A phase of worker/link/link.h in words. */
+static const char *phase_name(const char *phase)
 {
-    return !strcmp(r->state, state);
+    static const char *const names[][2] = {{"load", "loading"},
+                                           {"table", "scoring"},
+                                           {"eval", "evaluating"},
+                                           {"save", "saving"}};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(names[i][0], phase))
+            return names[i][1];
+    return phase;
 }
 
 static void add_tail(struct str *out, const struct row *r, double now)
@@ -124,13 +140,14 @@ static void add_tail(struct str *out, const struct row *r, double now)
     if (!is(r, "running")) {
         if (!is(r, "waiting"))
             str_addf(out, "  %s in %s", r->state, str_duration(buf, sizeof buf, r->took));
-    } else if (r->phase[0] && strcmp(r->phase, "train") != 0) {
-        str_addf(out, "  %s", r->phase);
-        if (r->phase_total > 1)
-            str_addf(out, " %ld/%ld", r->phase_step, r->phase_total);
-    } else if (!isnan(left)) {
-        str_addf(out, "  %s left", str_duration(buf, sizeof buf, left));
+        return;
     }
+    if (!isnan(left))
+        str_addf(out, "  %s left", str_duration(buf, sizeof buf, left));
+    if (r->phase[0] && strcmp(r->phase, "train") != 0)
+        str_addf(out, "  %s", phase_name(r->phase));
+    if ((!strcmp(r->phase, "eval") || !strcmp(r->phase, "table")) && r->phase_total > 0)
+        str_addf(out, " %ld %%", 100 * r->phase_step / r->phase_total);
 }
 
 static void add_line(struct str *out, const struct progress *p, const struct row *r,
@@ -364,6 +381,8 @@ static void take_progress(struct progress *p, struct row *r, const Hone__V1__Pro
         r->phase_total = (long)g->total;
         return;
     }
+    if (g->step < r->step) /* the next stage, of a job with several seeds */
+        r->first_time = r->plain_tenth = 0;
     r->step = (long)g->step;
     r->total = (long)g->total;
     if (r->first_time <= 0) {

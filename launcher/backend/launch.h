@@ -16,7 +16,8 @@ struct launch_request {
     const char *file;   /* job file */
     const char *const *set;
     size_t n_set;
-    const char *stage, *run;
+    const char *stage; /* NULL: all, one after the other */
+    const char *run;
     int resume;
     const char *uplink, *token; /* address of the daemon; the job's secret */
     unsigned long long job;

@@ -49,8 +49,10 @@ static int local_command(const struct launch_request *r, struct arena *a,
         return err_set(e, ERR_NOMEM, "start a worker: out of memory");
     argv[n++] = r->worker;
     argv[n++] = r->file;
-    argv[n++] = "--stage";
-    argv[n++] = r->stage;
+    if (r->stage) {
+        argv[n++] = "--stage";
+        argv[n++] = r->stage;
+    }
     argv[n++] = "--out";
     argv[n++] = r->run;
     if (r->resume)

@@ -205,4 +205,10 @@ for stage in rm ppo; do
     same whole "in-$stage"
 done
 tidy
+
+echo "several seeds are one worker's work"
+expect 0 "$hone" run job.yaml --set seeds=2 --out seeds
+[ -d seeds/seed-1/ppo/final ] && [ -d seeds/seed-2/ppo/final ] || fail "a seed is missing"
+expect 2 "$hone" run job.yaml --set seeds=2 --stages sft --out other
+says "--stages and seeds do not go together"
 echo "hone run: all well"
