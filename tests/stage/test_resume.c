@@ -427,6 +427,64 @@ static void micro_batches_do_not_matter(void **state)
     }
 }
 
+/* With dropout off the reference's table and the first forward agree bit for bit. */
+static void first_ratio_is_one(void **state)
+{
+    char path[512], out[512], line[4096];
+    const char *words[] = {
+        "--stage", "ppo", "--out", out, "--set", "stages.ppo.log_every=1", NULL};
+    json_t *v;
+    FILE *f;
+
+    (void)state;
+    prepare("ratio", 2);
+    path_in(out, "ratio");
+    expect(worker(NULL, words), 0, "ppo");
+    path_in(path, "ratio/ppo/metrics.jsonl");
+    f = fopen(path, "r");
+    assert_non_null(f);
+    assert_non_null(fgets(line, sizeof line, f));
+    v = json_loads(line, 0, NULL);
+    assert_true(json_number_value(json_object_get(v, "ratio")) == 1);
+    assert_true(json_number_value(json_object_get(v, "kl")) == 0);
+    json_decref(v);
+    fclose(f);
+}
+
+/* A weight that is not a number: every step is skipped, and ten of them end the stage. */
+static void never_finite(void **state)
+{
+    static const char name[] = "encoder.layer.1.output.dense.bias";
+    const float bad = NAN;
+    char dir[512], path[600], out[512], err[512], *text;
+    const char *words[] = {"--stage", "sft", "--out", out, "--set", "model=broken", NULL};
+    struct safetensors file;
+    size_t n;
+    struct err e;
+    int fd;
+
+    (void)state;
+    path_in(dir, "broken");
+    path_in(out, "broken-run");
+    ok(tiny_checkpoint(dir, 2, 7, &e), &e);
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    ok(safetensors_open(&file, path, &e), &e);
+    fd = open(path, O_WRONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(
+        pwrite(fd, &bad, sizeof bad,
+               (off_t)(8 + file.header_len + safetensors_find(&file, name)->begin)),
+        sizeof bad);
+    close(fd);
+    safetensors_close(&file);
+    expect(worker(NULL, words), 1, "a model that is not finite");
+    path_in(err, "err");
+    ok(file_read(err, 1 << 20, &text, &n, &e), &e);
+    assert_non_null(strstr(text, "not finite for 10 steps in a row"));
+    assert_non_null(strstr(text, "began at step 1 in layer.1.ff.out.b"));
+    mem_free(text);
+}
+
 /* What is refused starts nothing and changes nothing. */
 static void refusals(void **state)
 {
@@ -449,6 +507,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refusals),
+        cmocka_unit_test(first_ratio_is_one),
+        cmocka_unit_test(never_finite),
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(micro_batches_do_not_matter),
         cmocka_unit_test(damaged_checkpoint),

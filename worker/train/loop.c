@@ -209,7 +209,7 @@ static int evaluate(struct loop *l, struct err *e)
 {
     struct metric_list m = {.n = 0};
     struct str line = {0};
-    double value;
+    double value, nll;
     int r;
 
     r = loop_measure(l, l->model, &l->validation, SPLIT_VALIDATION, NULL, &m, e);
@@ -221,7 +221,8 @@ static int evaluate(struct loop *l, struct err *e)
     if (isnan(value) && l->c->select == SELECT_BEST)
         return err_set(e, ERR_CONFIG, "stage %s: select: it has no metric \"%s\"",
                        l->o.stage->name, l->select);
-    compare_best(l, value, metric_get(&m, "nll"));
+    nll = metric_get(&m, "nll");
+    compare_best(l, value, isnan(nll) ? metric_get(&m, "loss") : nll);
     r = early_stop(l, &m, e);
     if (!r)
         r = loop_record(l, "validation", &m, e);
