@@ -146,8 +146,9 @@ static int check_job(const struct folder *f, const char *now, struct err *e)
     return r;
 }
 
-/* A folder of ours may hold a log and hidden files before the run begins, nothing else. */
-static int check_empty(const struct folder *f, struct err *e)
+/* A folder of ours may hold a log and hidden files before the run begins, and, when an
+ * attempt ended as it began, the copy of the job. */
+static int check_empty(const struct folder *f, int resume, struct err *e)
 {
     char **names;
     size_t n;
@@ -156,7 +157,8 @@ static int check_empty(const struct folder *f, struct err *e)
     if (r)
         return r;
     for (size_t i = 0; i < n; i++) {
-        if (!r && *names[i] != '.' && strcmp(names[i], "log")) {
+        if (!r && *names[i] != '.' && strcmp(names[i], "log") &&
+            !(resume && !strcmp(names[i], "job.yaml"))) {
             err_set(e, ERR_CONFIG, "%s is not empty: it holds %s", f->path, names[i]);
             r = err_mend(e, "choose another --out");
         }
@@ -223,6 +225,19 @@ static int hash_job(struct folder *f, const char *text, struct err *e)
     return 0;
 }
 
+/* A whole run wants a folder of its own. */
+static int inspect(const struct folder *f, const char *stage, int resume, int *found,
+                   struct err *e)
+{
+    int r = find_job(f, found, e);
+
+    if (r || stage)
+        return r;
+    if (*found)
+        return resume ? 0 : refuse_run(f, e);
+    return check_empty(f, resume, e);
+}
+
 /* Under the lock: is this folder ours to use? Then make it so. */
 static int claim(struct folder *f, const struct spec *spec, const char *stage, int resume,
                  struct err *e)
@@ -238,11 +253,9 @@ static int claim(struct folder *f, const struct spec *spec, const char *stage, i
     }
     r = hash_job(f, str_get(&now), e);
     if (!r)
-        r = find_job(f, &found, e);
+        r = inspect(f, stage, resume, &found, e);
     if (!r && found)
-        r = resume || stage ? check_job(f, str_get(&now), e) : refuse_run(f, e);
-    else if (!r && !stage)
-        r = check_empty(f, e);
+        r = check_job(f, str_get(&now), e);
     if (!r && stage)
         r = check_stage(f, stage, resume, e);
     if (!r && !found)
@@ -257,12 +270,14 @@ int folder_open(struct folder *f, const struct spec *spec, const char *out,
                 const char *stage, int resume, struct err *e)
 {
     char lock[FILE_PATH_MAX];
-    int r;
+    int found, r;
 
     memset(f, 0, sizeof *f);
     f->run_lock = f->stage_lock = -1;
     r = out ? file_join(f->path, sizeof f->path, "", out, e)
             : default_path(f, spec, resume, e);
+    if (!r && file_is_dir(f->path)) /* before even a lock is written */
+        r = inspect(f, stage, resume, &found, e);
     if (!r)
         r = file_make_dirs(f->path, e);
     if (!r)

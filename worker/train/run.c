@@ -81,53 +81,61 @@ static int open_log(const struct folder *f, struct err *e)
     return fd;
 }
 
-static int run_stages(struct spec *spec, const struct run_options *o,
+static int run_stages(struct job *j, struct spec *spec, const struct run_options *o,
                       const struct folder *f, struct err *e)
 {
-    struct stage_spec *only = NULL;
-    struct job j = {0};
     int r = 0;
 
-    if (o->stage) {
-        only = spec_find_stage(spec, o->stage);
-        if (!only)
-            return err_set(e, ERR_CONFIG, "%s: no stage \"%s\"", spec->file, o->stage);
-    }
     for (size_t i = 0; !r && i < spec->n_stages; i++)
-        if (!only || only == &spec->stage[i])
-            r = run_stage(&j, spec, &spec->stage[i], f, o->resume, e);
-    job_close(&j);
+        if (!o->stage || !strcmp(o->stage, spec->stage[i].name))
+            r = run_stage(j, spec, &spec->stage[i], f, o->resume, e);
     return r;
+}
+
+/* Work in the folder that is ours now. */
+static int run_in(const struct folder *f, struct job *j, struct spec *spec,
+                  const struct run_options *o, struct err *e)
+{
+    double started = clock_wall(), begin = clock_now();
+    int log = o->stage ? -1 : open_log(f, e), r, w;
+    struct err second;
+
+    log_info("%s: run in %s", spec->name, f->path);
+    r = run_stages(j, spec, o, f, e);
+    if (o->stage)
+        w = summary_write_run(f->path, spec, NULL, 0, 0, r ? &second : e);
+    else
+        w = summary_write_run(f->path, spec,
+                              !r                 ? "done"
+                              : r == ERR_STOPPED ? "stopped"
+                                                 : "failed",
+                              started, clock_now() - begin, r ? &second : e);
+    log_set_file(-1);
+    if (log >= 0)
+        close(log);
+    return r ? r : w;
 }
 
 static int run_once(struct spec *spec, const struct run_options *o, const char *out,
                     struct err *e)
 {
-    double started = clock_wall(), begin = clock_now();
-    struct folder f;
-    struct err second;
-    const char *state;
-    int log = -1, r, w;
+    struct folder f = {.run_lock = -1, .stage_lock = -1};
+    struct job j = {0};
+    int r = 0;
 
-    r = folder_open(&f, spec, out, o->stage, o->resume, e);
-    if (r)
-        return r;
-    if (!o->stage)
-        log = open_log(&f, e);
-    log_info("%s: run in %s", spec->name, f.path);
-    r = run_stages(spec, o, &f, e);
-    state = !r ? "done" : r == ERR_STOPPED ? "stopped" : "failed";
-    if (o->stage)
-        w = summary_write_run(f.path, spec, r ? state : NULL, 0, 0, r ? &second : e);
-    else
-        w = summary_write_run(f.path, spec, state, started, clock_now() - begin,
-                              r ? &second : e);
+    if (o->stage && !spec_find_stage(spec, o->stage)) {
+        err_set(e, ERR_CONFIG, "%s: no stage \"%s\"", spec->file, o->stage);
+        return err_mend(e, "name one of its stages");
+    }
+    /* A new run leaves no folder behind when its data is wrong. */
+    if (!o->stage && !o->resume)
+        r = job_open(&j, spec, e);
     if (!r)
-        r = w;
-    log_set_file(-1);
-    if (log >= 0)
-        close(log);
+        r = folder_open(&f, spec, out, o->stage, o->resume, e);
+    if (!r)
+        r = run_in(&f, &j, spec, o, e);
     folder_close(&f);
+    job_close(&j);
     return r;
 }
 
@@ -141,6 +149,9 @@ static int read_spec(struct spec *spec, const struct run_options *o, const char 
     r = spec_read(spec, o->file, set, &p, e);
     if (p.n)
         problems_print(&p, "hone");
+    if (r && p.errors)
+        err_set(e, r, "%s: %d %s, nothing was started", o->file, p.errors,
+                p.errors == 1 ? "problem" : "problems");
     problems_fini(&p);
     return r;
 }
