@@ -2,7 +2,9 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "worker/tok/bytelevel.h"
 #include "worker/tok/internal.h"
+#include "worker/tok/unicode.h"
 
 int tok_decoder_read(struct tok *t, const struct tok_file *f, struct err *e)
 {
@@ -10,6 +12,10 @@ int tok_decoder_read(struct tok *t, const struct tok_file *f, struct err *e)
 
     if (!f->decoder) {
         t->decoder = DECODER_SPACES;
+        return 0;
+    }
+    if (!strcmp(type, "ByteLevel")) {
+        t->decoder = DECODER_BYTES;
         return 0;
     }
     if (strcmp(type, "WordPiece") != 0)
@@ -77,6 +83,24 @@ static void wordpiece(const struct tok *t, const char *token, int first, struct 
     str_fini(&next);
 }
 
+/* Characters of the alphabet are bytes; a token with any other is taken as it is. */
+static void byte_level(const char *token, struct str *bytes)
+{
+    const unsigned char *p = (const unsigned char *)token;
+    size_t before = bytes->len;
+
+    while (*p) {
+        int b = bytelevel_byte(unicode_next(&p));
+
+        if (b < 0) {
+            bytes->len = before;
+            str_add(bytes, token);
+            return;
+        }
+        str_add_char(bytes, (char)b);
+    }
+}
+
 int tok_decode(const struct tok *t, const int *id, size_t n, int skip_special,
                struct str *out, struct err *e)
 {
@@ -90,6 +114,8 @@ int tok_decode(const struct tok *t, const int *id, size_t n, int skip_special,
             continue;
         if (t->decoder == DECODER_WORDPIECE) {
             wordpiece(t, token, first, &s, out);
+        } else if (t->decoder == DECODER_BYTES) {
+            byte_level(token, &s);
         } else {
             if (!first)
                 str_add_char(out, ' ');
@@ -97,6 +123,9 @@ int tok_decode(const struct tok *t, const int *id, size_t n, int skip_special,
         }
         first = 0;
     }
+    if (t->decoder == DECODER_BYTES)
+        bytelevel_add_lossy(str_get(&s), s.len, out);
+    out->failed |= s.failed;
     str_fini(&s);
     return str_failed(out) ? err_set(e, ERR_NOMEM, "text of tokens: out of memory") : 0;
 }

@@ -49,7 +49,7 @@ struct tok_kind {
     /* The normalizer's text, or NULL: normalized text is the text. */
     int (*normalize)(const struct tok *t, const char *text, size_t n, struct str *out);
 };
-extern const struct tok_kind tok_kind_wordpiece;
+extern const struct tok_kind tok_kind_bpe, tok_kind_wordpiece;
 
 struct tok {
     const struct tok_kind *kind;

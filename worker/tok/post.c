@@ -162,7 +162,10 @@ static int check_ids(const struct tok *t, const int *id, int n, const char *path
 
 int tok_post_read(struct tok *t, const struct tok_file *f, struct err *e)
 {
-    int rc = f->post_processor ? read_one(t, f->post_processor, f->path, e) : 0;
+    int rc;
+
+    t->frame[1].pair_type = 1; /* unless a processor says otherwise */
+    rc = f->post_processor ? read_one(t, f->post_processor, f->path, e) : 0;
 
     for (int pair = 0; !rc && pair < 2; pair++) {
         const struct tok_frame *x = &t->frame[pair];

@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "worker/tok/internal.h"
 
-static const struct tok_kind *const kinds[] = {&tok_kind_wordpiece};
+static const struct tok_kind *const kinds[] = {&tok_kind_bpe, &tok_kind_wordpiece};
 
 const char *tok_part_type(const json_t *part)
 {
