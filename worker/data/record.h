@@ -7,7 +7,7 @@
 #ifndef WORKER_DATA_RECORD_H
 #define WORKER_DATA_RECORD_H
 
-#include <jansson.h>
+#include "base/json.h"
 #include <stddef.h>
 
 #include "base/arena.h"

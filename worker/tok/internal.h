@@ -6,7 +6,7 @@
 #ifndef WORKER_TOK_INTERNAL_H
 #define WORKER_TOK_INTERNAL_H
 
-#include <jansson.h>
+#include "base/json.h"
 
 #include "base/arena.h"
 #include "worker/tok/scan.h"

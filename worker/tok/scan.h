@@ -7,7 +7,7 @@
 #ifndef WORKER_TOK_SCAN_H
 #define WORKER_TOK_SCAN_H
 
-#include <jansson.h>
+#include "base/json.h"
 #include <stddef.h>
 
 #include "base/err.h"
