@@ -7,11 +7,11 @@
 #ifndef WORKER_DATA_RECORD_H
 #define WORKER_DATA_RECORD_H
 
-#include "base/json.h"
 #include <stddef.h>
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "base/json.h"
 #include "base/str.h"
 #include "worker/data/dataset.h"
 

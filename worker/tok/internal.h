@@ -6,9 +6,8 @@
 #ifndef WORKER_TOK_INTERNAL_H
 #define WORKER_TOK_INTERNAL_H
 
-#include "base/json.h"
-
 #include "base/arena.h"
+#include "base/json.h"
 #include "worker/tok/scan.h"
 #include "worker/tok/tok.h"
 #include "worker/tok/vocab.h"

@@ -7,10 +7,10 @@
 #ifndef WORKER_TOK_SCAN_H
 #define WORKER_TOK_SCAN_H
 
-#include "base/json.h"
 #include <stddef.h>
 
 #include "base/err.h"
+#include "base/json.h"
 #include "base/str.h"
 
 struct scan {
