@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "worker/data/inflate.h"
 #include "worker/data/record.h"
 #include "worker/data/text.h"
 
@@ -282,11 +283,6 @@ static int take_record(struct loader *l, struct err *e)
 
 static int kind_of(const struct data_spec *spec, const char *path, int *kind, struct err *e)
 {
-    if (str_ends(path, ".gz") || str_ends(path, ".zst")) {
-        err_set(e, ERR_UNSUPPORTED, "%s: compressed data files are not supported", path);
-        return err_mend(e, "unpack it first: %s -d %s",
-                        str_ends(path, ".gz") ? "gzip" : "zstd", path);
-    }
     *kind = spec->kind != DATA_AUTO ? spec->kind : record_kind(path);
     if (*kind != DATA_AUTO)
         return 0;
@@ -331,7 +327,7 @@ static int read_file(struct loader *l, size_t file, struct err *e)
     int kind, rc = kind_of(l->spec, path, &kind, e);
 
     if (!rc)
-        rc = file_map_open(&m, path, e);
+        rc = inflate_map(&m, path, e);
     if (rc)
         return rc;
     l->file = (uint32_t)file;

@@ -6,17 +6,30 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "worker/data/inflate.h"
 #include "worker/data/record_internal.h"
 
 static const char bom[] = "\xef\xbb\xbf";
 
 int record_kind(const char *path)
 {
-    if (str_ends(path, ".jsonl") || str_ends(path, ".json") || str_ends(path, ".ndjson"))
-        return DATA_JSONL;
-    if (str_ends(path, ".tsv"))
-        return DATA_TSV;
-    return str_ends(path, ".csv") ? DATA_CSV : DATA_AUTO;
+    static const struct {
+        const char *suffix;
+        int kind;
+    } kinds[] = {{".jsonl", DATA_JSONL},
+                 {".ndjson", DATA_JSONL},
+                 {".json", DATA_JSONL},
+                 {".tsv", DATA_TSV},
+                 {".csv", DATA_CSV}};
+    size_t stem = inflate_stem(path);
+
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        size_t n = strlen(kinds[i].suffix);
+
+        if (stem >= n && !memcmp(path + stem - n, kinds[i].suffix, n))
+            return kinds[i].kind;
+    }
+    return DATA_AUTO;
 }
 
 int record_bad(struct reader *r, const char *mend, const char *fmt, ...)

@@ -49,7 +49,7 @@ struct reader {
     struct field cell[RECORD_COLUMNS_MAX];
 };
 
-/* What kind of file a name says it is; DATA_AUTO: it does not. */
+/* What kind of file a name (.gz and .zst aside) says it is; DATA_AUTO: it does not. */
 int record_kind(const char *path);
 
 /* Find the columns: from the spec's names and numbers, the header, or the first record.

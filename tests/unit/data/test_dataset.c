@@ -184,8 +184,6 @@ static void bad_files(void **state)
     snprintf(path, sizeof path, "%s/dir.jsonl", folder);
     assert_int_equal(file_make_dirs(path, &e), 0);
     refuses("train: dir.jsonl", SPLIT_TRAIN, "dir.jsonl");
-    put("z.jsonl.gz", "x");
-    refuses("train: z.jsonl.gz", SPLIT_TRAIN, "compressed");
     str_add(&s, "{\"text\": \"");
     for (size_t i = 0; i < (16u << 20); i += 16)
         str_add(&s, "0123456789abcdef");
@@ -199,6 +197,38 @@ static void bad_files(void **state)
     put("w.tsv", "text\tlabel\na\tx\n");
     refuses("{train: w.tsv, label: {bins: [1, 2, 3, 4]}}", SPLIT_TRAIN,
             "\"x\" is no number");
+}
+
+/* {"text": "a", "label": 1} and a line end, packed. */
+static const char gz[] =
+    "\037\213\010\000\000\000\000\000\002\003\253\126\052\111\255\050\121\262\122\120"
+    "\112\124\322\121\120\312\111\114\112\315\001\362\014\153\271\000\001\034\117\107"
+    "\032\000\000\000";
+static const char zst[] =
+    "\050\265\057\375\000\130\321\000\000\173\042\164\145\170\164\042\072\040\042\141"
+    "\042\054\040\042\154\141\142\145\154\042\072\040\061\175\012";
+
+static void packed_files(void **state)
+{
+    struct dataset d;
+
+    (void)state;
+    put_bytes("p.jsonl.gz", gz, sizeof gz - 1);
+    put_bytes("p.jsonl.zst", zst, sizeof zst - 1);
+    loads(&d, "train: [p.jsonl.gz, p.jsonl.zst]", SPLIT_TRAIN);
+    assert_int_equal(d.n, 2);
+    assert_string_equal(d.row[0].text[0], "a");
+    assert_int_equal(d.row[1].label, 1);
+    dataset_fini(&d);
+    put_bytes("cut.jsonl.gz", gz, sizeof gz - 6);
+    refuses("train: cut.jsonl.gz", SPLIT_TRAIN, "unpack");
+    put_bytes("cut.jsonl.zst", zst, sizeof zst - 4);
+    refuses("train: cut.jsonl.zst", SPLIT_TRAIN, "cut short");
+    put("no.jsonl.gz", "plain");
+    refuses("train: no.jsonl.gz", SPLIT_TRAIN, "not in gzip format");
+    put("no.jsonl.zst", "plain");
+    refuses("train: no.jsonl.zst", SPLIT_TRAIN, "unpack");
+    refuses("train: none.jsonl.zst", SPLIT_TRAIN, "none.jsonl.zst");
 }
 
 static void bad_sections(void **state)
@@ -374,17 +404,12 @@ static void out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(jsonl),
-        cmocka_unit_test(pairs),
-        cmocka_unit_test(tsv),
-        cmocka_unit_test(csv),
-        cmocka_unit_test(bad_rows),
-        cmocka_unit_test(bad_files),
-        cmocka_unit_test(bad_sections),
-        cmocka_unit_test(duplicates),
-        cmocka_unit_test(split_and_limit),
-        cmocka_unit_test(one_class),
-        cmocka_unit_test(lines),
+        cmocka_unit_test(jsonl),         cmocka_unit_test(pairs),
+        cmocka_unit_test(tsv),           cmocka_unit_test(csv),
+        cmocka_unit_test(bad_rows),      cmocka_unit_test(bad_files),
+        cmocka_unit_test(packed_files),  cmocka_unit_test(bad_sections),
+        cmocka_unit_test(duplicates),    cmocka_unit_test(split_and_limit),
+        cmocka_unit_test(one_class),     cmocka_unit_test(lines),
         cmocka_unit_test(out_of_memory),
     };
 

@@ -1,0 +1,159 @@
+/* See inflate.h. */
+#include "worker/data/inflate.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+
+enum { CHUNK = 1 << 17 };
+static const unsigned long long unpacked_max = 64ull << 30;
+
+struct unpacking {
+    const char *path;
+    int out;
+    unsigned long long written;
+    char *buf; /* CHUNK unpacked bytes, then CHUNK packed ones */
+};
+
+size_t inflate_stem(const char *path)
+{
+    size_t n = strlen(path);
+
+    if (str_ends(path, ".gz"))
+        return n - 3;
+    return str_ends(path, ".zst") ? n - 4 : n;
+}
+
+static int open_temporary(int *fd, struct err *e)
+{
+    const char *folder = getenv("TMPDIR");
+    char name[FILE_PATH_MAX];
+    int rc = file_join(name, sizeof name, folder && *folder ? folder : "/tmp",
+                       "hone-data-XXXXXX", e);
+
+    if (rc)
+        return rc;
+    *fd = mkstemp(name);
+    if (*fd < 0)
+        return err_errno(e, ERR_IO, errno, "make %s", name);
+    if (unlink(name)) {
+        rc = err_errno(e, ERR_IO, errno, "remove %s", name);
+        close(*fd);
+        *fd = -1;
+    }
+    return rc;
+}
+
+static int put(struct unpacking *u, size_t n, struct err *e)
+{
+    for (size_t at = 0; at < n;) {
+        ssize_t k = write(u->out, u->buf + at, n - at);
+
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k < 0)
+            return err_errno(e, ERR_IO, errno, "unpack %s into a temporary file", u->path);
+        at += (size_t)k;
+    }
+    u->written += n;
+    return u->written <= unpacked_max
+               ? 0
+               : err_set(e, ERR_CONFIG, "%s: unpacks to more than 64 GiB", u->path);
+}
+
+static int damaged(const struct unpacking *u, const char *what, struct err *e)
+{
+    err_set(e, ERR_CORRUPT, "unpack %s: %s", u->path, what);
+    return err_mend(e, "fetch or pack the file again");
+}
+
+static int unpack_gz(struct unpacking *u, struct err *e)
+{
+    gzFile f = gzopen(u->path, "rb");
+    int n, code, rc = 0;
+
+    if (!f)
+        return err_errno(e, errno == ENOMEM || !errno ? ERR_NOMEM : ERR_CONFIG, errno,
+                         "read %s", u->path);
+    while (!rc && (n = gzread(f, u->buf, CHUNK)) != 0) {
+        if (n < 0)
+            rc = damaged(u, gzerror(f, &code), e);
+        else if (gzdirect(f))
+            rc = damaged(u, "not in gzip format", e);
+        else
+            rc = put(u, (size_t)n, e);
+    }
+    /* A file that stops early is only told at the end. */
+    code = gzclose(f);
+    if (!rc && code != Z_OK)
+        rc = damaged(u, "cut short", e);
+    return rc;
+}
+
+static int unpack_zst(struct unpacking *u, struct err *e)
+{
+    ZSTD_DStream *z = ZSTD_createDStream();
+    FILE *f = fopen(u->path, "rb");
+    size_t left = 1;
+    int rc = 0;
+
+    if (!z || !f)
+        rc = z ? err_errno(e, ERR_CONFIG, errno, "read %s", u->path)
+               : err_set(e, ERR_NOMEM, "unpack %s: out of memory", u->path);
+    while (!rc) {
+        ZSTD_inBuffer in = {u->buf + CHUNK, 0, 0};
+
+        in.size = fread(u->buf + CHUNK, 1, CHUNK, f);
+        if (!in.size)
+            break;
+        while (!rc && in.pos < in.size) {
+            ZSTD_outBuffer out = {u->buf, CHUNK, 0};
+
+            left = ZSTD_decompressStream(z, &out, &in);
+            rc = ZSTD_isError(left) ? damaged(u, ZSTD_getErrorName(left), e)
+                                    : put(u, out.pos, e);
+        }
+    }
+    if (!rc && ferror(f))
+        rc = err_errno(e, ERR_IO, errno, "read %s", u->path);
+    if (!rc && left)
+        rc = damaged(u, "cut short", e);
+    if (f)
+        fclose(f);
+    ZSTD_freeDStream(z);
+    return rc;
+}
+
+int inflate_map(struct file_map *m, const char *path, struct err *e)
+{
+    struct unpacking u = {.path = path, .out = -1};
+    char name[64];
+    int rc;
+
+    if (!path[inflate_stem(path)])
+        return file_map_open(m, path, e);
+    rc = file_map_open(m, path, e); /* says what is wrong with a folder or a pipe */
+    if (rc)
+        return rc;
+    file_map_close(m);
+    u.buf = mem_resize(NULL, 2, CHUNK);
+    rc = u.buf ? open_temporary(&u.out, e)
+               : err_set(e, ERR_NOMEM, "unpack %s: out of memory", path);
+    if (!rc)
+        rc = str_ends(path, ".gz") ? unpack_gz(&u, e) : unpack_zst(&u, e);
+    if (!rc) {
+        snprintf(name, sizeof name, "/proc/self/fd/%d", u.out);
+        rc = file_map_open(m, name, e);
+    }
+    if (u.out >= 0)
+        close(u.out);
+    mem_free(u.buf);
+    return rc;
+}
