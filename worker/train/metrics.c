@@ -263,7 +263,6 @@ int metrics_bootstrap(const double *p, const double *p2, const int *label, size_
 
     invariant(K > 0 && K <= METRIC_CLASSES_MAX && n <= UINT32_MAX);
     memset(se, 0, sizeof *se);
-    se->n = n;
     if (b) {
         b->f = mem_array(n + 1, sizeof *b->f);
         b->f2 = p2 ? mem_array(n + 1, sizeof *b->f2) : NULL;
@@ -331,8 +330,11 @@ static void member(struct str *out, const char *name, double x)
 
 void metrics_write_json(const struct class_metrics *m, int ordinal, struct str *out)
 {
-    str_addf(out, "{\"n\": %zu", m->n);
-    member(out, "accuracy", m->accuracy);
+    str_add_char(out, '{');
+    if (m->n) /* differences and errors have none */
+        str_addf(out, "\"n\": %zu, ", m->n);
+    str_add(out, "\"accuracy\": ");
+    json_number(out, m->accuracy);
     member(out, "macro_f1", m->macro_f1);
     member(out, "mcc", m->mcc);
     member(out, "ece", m->ece);

@@ -41,7 +41,8 @@ struct reliability_bin {
 void metrics_reliability(const double *p, const int *label, size_t n, int K,
                          struct reliability_bin out[METRIC_BINS]);
 
-/* {"n": .., "accuracy": .., "macro_f1": .., ...}; ordinal: mae and qwk as well. */
+/* {"n": .., "accuracy": .., "macro_f1": .., ...}; n 0: left out; ordinal: mae and qwk as
+ * well. */
 void metrics_write_json(const struct class_metrics *m, int ordinal, struct str *out);
 
 #endif

@@ -31,7 +31,8 @@ json_t *summary_metrics(const struct class_metrics *m, int ordinal)
 {
     json_t *o = json_object();
 
-    summary_set_number(o, "n", (double)m->n);
+    if (m->n) /* differences and errors have none */
+        summary_set_number(o, "n", (double)m->n);
     summary_set_number(o, "accuracy", m->accuracy);
     summary_set_number(o, "macro_f1", m->macro_f1);
     summary_set_number(o, "mcc", m->mcc);

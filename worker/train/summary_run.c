@@ -158,8 +158,7 @@ static int compare(struct summary *s, json_t *row, const struct class_metrics *m
     mem_free(p);
     if (r)
         return r;
-    d = (struct class_metrics){.n = m->n,
-                               .accuracy = m->accuracy - base.accuracy,
+    d = (struct class_metrics){.accuracy = m->accuracy - base.accuracy,
                                .macro_f1 = m->macro_f1 - base.macro_f1,
                                .mcc = m->mcc - base.mcc,
                                .ece = m->ece - base.ece,

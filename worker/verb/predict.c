@@ -83,7 +83,7 @@ static int input_read(struct input *in, int wait, int *more, struct err *e)
         char *s = mem_resize(in->s, cap, 1);
 
         if (!s)
-            return err_set(e, ERR_NOMEM, "%s: line %ld: out of memory", in->name,
+            return err_set(e, ERR_NOMEM, "%s: row %ld: out of memory", in->name,
                            in->line + 1);
         in->s = s;
         in->cap = cap;
@@ -154,10 +154,10 @@ static int take_line(struct predict *p, const char *line, size_t len, int kind,
     int r = 0;
 
     if (kind == LINE_TOO_LONG)
-        r = err_set(&bad, ERR_CORRUPT, "%s: line %ld: longer than %d bytes", p->in.name,
+        r = err_set(&bad, ERR_CORRUPT, "%s: row %ld: longer than %d bytes", p->in.name,
                     p->in.line, LINE_MAX_BYTES);
     else if (is_blank(line, len))
-        r = err_set(&bad, ERR_CORRUPT, "%s: line %ld: empty", p->in.name, p->in.line);
+        r = err_set(&bad, ERR_CORRUPT, "%s: row %ld: empty", p->in.name, p->in.line);
     else
         r = dataset_parse_line(&p->arena, line, len, p->in.name, p->in.line, &p->row[p->n],
                                &bad);
