@@ -39,6 +39,7 @@ struct loader {
     size_t *slot; /* open addressing over keys: entry + 1; 0: empty */
     size_t n_slots;
     long bad_rows;
+    int told; /* the failure is among the problems */
     struct str text[2], work;
 };
 
@@ -431,8 +432,10 @@ static int load(struct loader *l, const struct opt_list *files, struct err *e)
     if (l->bad_rows > BAD_ROWS_MAX)
         problems_add_at(l->p, "", NULL, "and %ld more bad rows",
                         l->bad_rows - BAD_ROWS_MAX);
-    if (l->bad_rows)
+    if (l->bad_rows) {
+        l->told = 1;
         return problems_result(l->p, e);
+    }
     if (!l->n) {
         err_set(e, ERR_CONFIG, "%s: no rows for %s", l->d->file[0], split_names[l->split]);
         if (files == &l->spec->file && l->split != SPLIT_TRAIN)
@@ -462,6 +465,8 @@ int dataset_load(struct dataset *d, const struct data_spec *spec, enum split spl
     if (!files->n)
         return 0;
     rc = load(&l, files, e);
+    if (rc && !l.told && rc != ERR_NOMEM && rc != ERR_IO)
+        problems_add_at(p, "", e->mend, "%s", e->msg);
     mem_free(l.entry);
     mem_free(l.slot);
     mem_free(l.reader);

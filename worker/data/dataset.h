@@ -62,7 +62,9 @@ struct dataset {
 };
 
 /* Load one split. labels: names from task.labels (ids are accepted too), n_labels of them.
- * A split without source gives n = 0. Warnings (one class only, ...) go to `p`. */
+ * A split without source gives n = 0. Warnings (one class only, ...) go to `p`, and so does
+ * everything a user can mend: *e then says the first of it. Only ERR_NOMEM and ERR_IO are
+ * in *e alone. */
 int dataset_load(struct dataset *d, const struct data_spec *spec, enum split split,
                  const char *const *labels, size_t n_labels, struct problems *p,
                  struct err *e);

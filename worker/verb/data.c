@@ -152,19 +152,16 @@ static int load_splits(struct data_job *j, struct err *e)
 
     for (int k = 0; k < SPLITS; k++) {
         struct err one = {0};
-        int before = j->problems.errors;
 
         if (!dataset_load(&j->split[k], &j->spec.data, (enum split)k,
                           j->spec.task.labels.text, j->spec.task.labels.n, &j->problems,
                           &one))
             continue;
+        failed = 1;
         if (one.code == ERR_NOMEM || one.code == ERR_IO) {
             *e = one;
             return one.code;
         }
-        if (j->problems.errors == before)
-            problems_add_at(&j->problems, "", one.mend, "%s", one.msg);
-        failed = 1;
     }
     return failed ? problems_result(&j->problems, e) : 0;
 }
