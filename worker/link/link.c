@@ -98,12 +98,6 @@ static void remove_item(struct link *l, size_t i)
         l->n_written--;
 }
 
-static void acknowledge(struct link *l, uint64_t seq)
-{
-    while (l->n && l->queue[0].seq <= seq)
-        remove_item(l, 0);
-}
-
 static void push(struct link *l, Hone__V1__Up *up, int metric)
 {
     struct item it = {0};
@@ -118,6 +112,26 @@ static void push(struct link *l, Hone__V1__Up *up, int metric)
     }
     l->next_seq++;
     l->queue[l->n++] = it;
+}
+
+/* Say what was dropped, once there is room again. */
+static void say_gap(struct link *l)
+{
+    Hone__V1__Up gap = HONE__V1__UP__INIT;
+
+    if (!l->dropped || l->n >= QUEUE_MAX / 2)
+        return;
+    gap.has_gap = 1;
+    gap.gap = l->dropped;
+    l->dropped = 0;
+    push(l, &gap, 0);
+}
+
+static void acknowledge(struct link *l, uint64_t seq)
+{
+    while (l->n && l->queue[0].seq <= seq)
+        remove_item(l, 0);
+    say_gap(l);
 }
 
 /* Make room for two items: what comes, and a gap marker. */
@@ -138,14 +152,7 @@ static void enqueue(struct link *l, Hone__V1__Up *up, int metric)
     pthread_mutex_lock(&l->lock);
     if (!l->broken) {
         make_room(l);
-        if (l->dropped && l->n < QUEUE_MAX / 2) {
-            Hone__V1__Up gap = HONE__V1__UP__INIT;
-
-            gap.has_gap = 1;
-            gap.gap = l->dropped;
-            l->dropped = 0;
-            push(l, &gap, 0);
-        }
+        say_gap(l);
         push(l, up, metric);
         ring(l);
     }
@@ -283,13 +290,24 @@ static int take_down(struct link *l, const uint8_t *p, size_t n, struct err *e)
     return 0;
 }
 
-/* Read what is there; -1: the connection is gone. */
+/* The frames that have arrived. */
+static int take_frames(struct link *l, struct err *e)
+{
+    const uint8_t *body;
+    size_t len;
+    int rc;
+
+    while ((rc = frame_next(&l->in, &body, &len, e)) > 0)
+        if ((rc = take_down(l, body, len, e)))
+            break;
+    return rc;
+}
+
+/* Read what is there; an error: the connection is gone. */
 static int receive(struct link *l, struct err *e)
 {
     char buf[4096];
     ssize_t got = recv(l->fd, buf, sizeof buf, MSG_DONTWAIT);
-    const uint8_t *body;
-    size_t len;
     int rc;
 
     if (got == 0)
@@ -299,9 +317,7 @@ static int receive(struct link *l, struct err *e)
                    ? 0
                    : err_errno(e, ERR_UNREACHABLE, errno, "receive");
     rc = frame_feed(&l->in, buf, (size_t)got, e);
-    while (!rc && (rc = frame_next(&l->in, &body, &len, e)) > 0)
-        rc = take_down(l, body, len, e);
-    return rc;
+    return rc ? rc : take_frames(l, e);
 }
 
 static int transmit(struct link *l, struct err *e)
@@ -508,6 +524,8 @@ static int converse(struct link *l, struct err *e)
 {
     double beat = clock_now() + heartbeat_every;
 
+    if (take_frames(l, e)) /* what came together with the Welcome */
+        return 0;
     for (;;) {
         struct pollfd p[2] = {{l->fd, POLLIN, 0}, {l->wake, POLLIN, 0}};
         double left = beat - clock_now();
