@@ -212,14 +212,16 @@ static void share_line(const struct facts *f, struct str *o, const char *name,
 static void histogram(const struct split_facts *s, const char *name, struct str *o)
 {
     size_t most = 1;
-    int last = 0;
+    int first = 0, last = 0;
 
-    for (int b = 0; b < BUCKETS; b++) {
+    while (first < BUCKETS - 1 && !s->bucket[first])
+        first++;
+    for (int b = first; b < BUCKETS; b++) {
         most = s->bucket[b] > most ? s->bucket[b] : most;
         last = s->bucket[b] ? b : last;
     }
     str_addf(o, "\ntokens a row, %s\n", name);
-    for (int b = 0; b <= last; b++) {
+    for (int b = first; b <= last; b++) {
         int n = (int)((double)s->bucket[b] / (double)most * BAR + 0.5);
 
         str_addf(o, "  up to %-8ld %9zu  %.*s\n", 4L << b, s->bucket[b], n,
