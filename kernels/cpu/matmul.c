@@ -2,7 +2,8 @@
  * while the result is in cache.
  *
  * A task owns some columns and rows of c. For each chunk of K it packs a group of column
- * panels that stays in L2, then walks its rows: a strip of tile_m rows against each panel.
+ * panels that stays in L2 (or uses b's own rows, where those are contiguous), then walks
+ * its rows: a strip of tile_m rows against each panel.
  * Weights come as struct op_pack: the first product of a version packs on the fly (in
  * training a version serves one step, and a copy in DRAM costs more than it saves); when
  * the same version returns, the panels of the whole matrix are kept.
@@ -22,6 +23,7 @@ enum {
     GROUP_MIN = 64 * 1024, /* floats of packed panels: a part of L2 */
     GROUP_MAX = 256 * 1024,
     STRIP_PAD = 16,
+    ALIAS = 1024, /* floats: rows at such strides share a few cache sets */
     TILE_M_MAX = 16,
     TILE_N_MAX = 32,
 };
@@ -33,7 +35,7 @@ struct product {
     float *scratch;      /* per worker: a group of panels, a strip of a */
     long scratch_floats, group_floats, k_chunk, group;
     long row_tasks, column_tasks, panels;
-    int copy_strip;
+    int copy_strip, plain_panels; /* b's own rows serve as panels */
 };
 
 static float *strip_of(const struct product *p, int worker)
@@ -110,6 +112,17 @@ static void finish(const struct product *p, long m, int rows, long j, long n)
         p->loops->epilogue(&e);
 }
 
+/* Where panel j of chunk k0 lies. */
+static const float *panel_of(const struct product *p, long j, long k0, int plain,
+                             const float *group)
+{
+    long column = j * p->loops->tile_n;
+
+    if (plain)
+        return p->a->b + k0 * p->a->ldb + column;
+    return p->packed ? p->packed + column * p->a->K + k0 * p->loops->tile_n : group;
+}
+
 /* Panels first .. first+n-1 of chunk k0 against rows from .. to-1. */
 static void group_product(const struct product *p, long first, long n, long k0, long from,
                           long to, int worker)
@@ -118,19 +131,19 @@ static void group_product(const struct product *p, long first, long n, long k0, 
     int tile_m = p->loops->tile_m, tile_n = p->loops->tile_n;
     long k = cpu_min(p->k_chunk, a->K - k0), strips = cpu_ceil_div(to - from, tile_m);
     float *group = p->scratch + worker * p->scratch_floats;
+    int plain = p->plain_panels && (first + n) * tile_n <= a->N;
 
-    for (long i = 0; !p->packed && i < n; i++)
+    for (long i = 0; !p->packed && !plain && i < n; i++)
         pack_panel(a, p->loops, (first + i) * tile_n, k0, k, group + i * k * tile_n);
     for (long s = 0; s < strips; s++) {
-        long m = from + (to - from) * s / strips,
-             end = from + (to - from) * (s + 1) / strips;
-        struct tile t = {.bs = tile_n, .k = k, .rows = (int)(end - m)};
+        long m = from + (to - from) * s / strips;
+        long end = from + (to - from) * (s + 1) / strips;
+        struct tile t = {.bs = plain ? a->ldb : tile_n, .k = k, .rows = (int)(end - m)};
 
         t.add = a->accumulate || k0 > 0;
         strip(p, &t, m, k0, strip_of(p, worker));
         for (long i = 0; i < n; i++) {
-            t.b = p->packed ? p->packed + ((first + i) * a->K + k0) * tile_n
-                            : group + i * k * tile_n;
+            t.b = panel_of(p, first + i, k0, plain, group + i * k * tile_n);
             place(p, &t, m, (first + i) * tile_n);
         }
         if (k0 + k == a->K)
@@ -253,7 +266,8 @@ int cpu_matmul(const struct matmul_args *a)
     if (rc)
         return rc;
     split(&p, work);
-    p.copy_strip = a->trans_a || a->lda % 1024 == 0;
+    p.copy_strip = a->trans_a || a->lda % ALIAS == 0;
+    p.plain_panels = !a->trans_b && !p.packed && a->ldb % ALIAS != 0;
     p.scratch_floats = p.group_floats + TILE_M_MAX * (K_CHUNK + STRIP_PAD);
     p.scratch = cpu_scratch_take((size_t)p.scratch_floats * sizeof *p.scratch *
                                  (size_t)cpu_threads_for(work));

@@ -5,10 +5,15 @@
 
 #include "kernels/cpu/tile.h"
 
+/* Rows are read at a stride that hardware does not foresee: ask for them this early. */
+enum { PACK_AHEAD = 12 };
+
 /* out[k][c] = b[k ldb + c] for c < n. */
 static void loop_pack_rows(const float *b, long ldb, long n, long k, float *out)
 {
     for (long i = 0; i < k; i++, b += ldb, out += TILE_N) {
+        __builtin_prefetch(b + PACK_AHEAD * ldb);
+        __builtin_prefetch(b + PACK_AHEAD * ldb + VW);
         if (n == TILE_N) {
             vf_store(out, vf_load(b));
             vf_store(out + VW, vf_load(b + VW));
@@ -19,12 +24,20 @@ static void loop_pack_rows(const float *b, long ldb, long n, long k, float *out)
     }
 }
 
-/* out[r][c] = a[r lda + c], rows of n <= VW elements (or any n, slower). */
+/* out[r][c] = a[r lda + c], rows of n <= VW elements. Whole vectors are moved: what a row
+ * writes too much the next one overwrites, so `out` needs VW more; the last row, behind
+ * which there may be nothing to read, is moved element by element. */
 static void loop_copy_block(const float *a, long lda, long n, long rows, float *out)
 {
-    for (long r = 0; r < rows; r++, a += lda, out += n)
-        for (long c = 0; c < n; c += VW)
-            vf_store_up_to(out + c, vf_load_up_to(a + c, n - c), n - c);
+    long r = 0;
+
+    for (; lda >= VW && r + 1 < rows; r++, a += lda, out += n) {
+        __builtin_prefetch(a + PACK_AHEAD * lda);
+        vf_store(out, vf_load(a));
+    }
+    for (; r < rows; r++, a += lda, out += n)
+        for (long c = 0; c < n; c++)
+            out[c] = a[c];
 }
 
 #ifndef SIMD_PLAIN
