@@ -198,6 +198,9 @@ static void compare_stage(const char *name, const char *stage)
     path_in(a, "whole/%s/checkpoint-20/state/trainer.json", stage);
     path_in(b, "%s/%s/checkpoint-20/state/trainer.json", name, stage);
     compare_json(a, b, 0);
+    path_in(a, "whole/%s/stage.json", stage);
+    path_in(b, "%s/%s/stage.json", name, stage);
+    compare_json(a, b, 0);
     path_in(a, "whole/%s/metrics.jsonl", stage);
     path_in(b, "%s/%s/metrics.jsonl", name, stage);
     compare_json(a, b, 1);

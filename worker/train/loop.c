@@ -63,8 +63,8 @@ static void infer_progress(void *arg, size_t done, size_t n)
     link_progress(l->o.link, "eval", (long)done, (long)n, "{}");
 }
 
-/* Outputs of a split and the stage's metrics over them. *logits: (n, S, O), mem_alloc'ed;
- * NULL pointer: not wanted. */
+/* Outputs of a split and the stage's metrics over them. *logits: (n, S, O), mem_alloc'ed.
+ */
 int loop_measure(struct loop *l, struct model *m, const struct sequences *s,
                  enum split split, float **logits, struct metric_list *out, struct err *e)
 {
@@ -87,12 +87,11 @@ int loop_measure(struct loop *l, struct model *m, const struct sequences *s,
     if (!r)
         r = l->stage->evaluate(&l->run, label, d->n, x, out, e);
     mem_free(label);
-    if (r || !logits) {
+    if (r) {
         mem_free(x);
         x = NULL;
     }
-    if (logits)
-        *logits = x;
+    *logits = x;
     return r ? err_wrap(e, "evaluate %s on %s", l->o.stage->name, split_names[split]) : 0;
 }
 
@@ -166,6 +165,19 @@ static int lower_is_better(const char *metric)
     return 0;
 }
 
+/* What the newest evaluation gave, and the best one. */
+static void keep_evaluation(struct loop *l, const struct metric_list *m, float *logits)
+{
+    if (l->last.logits != l->best.logits)
+        mem_free(l->last.logits);
+    l->last = (struct kept){l->p.step, logits, *m};
+    if (l->p.best_step != l->p.step)
+        return;
+    if (l->best.logits != logits)
+        mem_free(l->best.logits);
+    l->best = l->last;
+}
+
 /* Is the newest evaluation the best so far? Ties go to the lower validation NLL. */
 static void compare_best(struct loop *l, double value, double nll)
 {
@@ -209,20 +221,22 @@ static int evaluate(struct loop *l, struct err *e)
 {
     struct metric_list m = {.n = 0};
     struct str line = {0};
+    float *logits;
     double value, nll;
     int r;
 
-    r = loop_measure(l, l->model, &l->validation, SPLIT_VALIDATION, NULL, &m, e);
+    r = loop_measure(l, l->model, &l->validation, SPLIT_VALIDATION, &logits, &m, e);
     if (r)
         return r;
     l->p.evaluated = l->p.step;
     l->saved = -1; /* a checkpoint of this step, made by a stop, does not know of it */
     value = metric_get(&m, l->select);
+    nll = metric_get(&m, "nll");
+    compare_best(l, value, isnan(nll) ? metric_get(&m, "loss") : nll);
+    keep_evaluation(l, &m, logits);
     if (isnan(value) && l->c->select == SELECT_BEST)
         return err_set(e, ERR_CONFIG, "stage %s: select: it has no metric \"%s\"",
                        l->o.stage->name, l->select);
-    nll = metric_get(&m, "nll");
-    compare_best(l, value, isnan(nll) ? metric_get(&m, "loss") : nll);
     r = early_stop(l, &m, e);
     if (!r)
         r = loop_record(l, "validation", &m, e);

@@ -48,6 +48,19 @@ static double peak_bytes(void)
     return kib * 1024;
 }
 
+/* This attempt's evaluation of the weights in final/, or NULL. */
+static struct kept *find_kept(struct loop *l, const char *final)
+{
+    int best = l->c->select == SELECT_BEST && l->p.best_step >= 0, exact;
+    struct kept *k = best ? &l->best : &l->last;
+    struct err e;
+
+    if (!l->stage->loss || k->step != (best ? l->p.best_step : l->p.step) ||
+        snapshot_is_exact(final, &exact, &e) || !exact)
+        return NULL;
+    return k;
+}
+
 static int test_split(struct loop *l, struct model *m, enum split split,
                       struct metric_list *out, float **logits, struct err *e)
 {
@@ -84,12 +97,14 @@ static int write_stage(struct loop *l, const struct metric_list *m,
     return summary_stage(&f, e);
 }
 
-/* What is measured is what lies in final/: it is opened afresh. */
+/* What is measured is what lies in final/: it is opened afresh; what an evaluation of the
+ * same weights gave before is not computed again. */
 int loop_test(struct loop *l, struct err *e)
 {
     struct metric_list m[SPLITS] = {0};
     float *logits[SPLITS] = {NULL};
     struct model *final = NULL;
+    struct kept *kept;
     char dir[FILE_PATH_MAX];
     int r = l->stage->loss ? file_join(dir, sizeof dir, l->dir, "final", e)
                            : file_join(dir, sizeof dir, "", l->source, e);
@@ -100,14 +115,23 @@ int loop_test(struct loop *l, struct err *e)
     l->model = NULL;
     if (!r)
         r = loop_open_model(l, dir, LOOP_TEST, &final, e);
-    for (enum split i = SPLIT_VALIDATION; !r && i < SPLITS; i++)
-        r = test_split(l, final, i, &m[i], &logits[i], e);
+    kept = r ? NULL : find_kept(l, dir);
+    if (kept) {
+        m[SPLIT_VALIDATION] = kept->metrics;
+        logits[SPLIT_VALIDATION] = kept->logits;
+    } else if (!r) {
+        r = test_split(l, final, SPLIT_VALIDATION, &m[SPLIT_VALIDATION],
+                       &logits[SPLIT_VALIDATION], e);
+    }
+    if (!r)
+        r = test_split(l, final, SPLIT_TEST, &m[SPLIT_TEST], &logits[SPLIT_TEST], e);
     model_close(final);
     if (!r && m[SPLIT_TEST].n)
         r = loop_record(l, "test", &m[SPLIT_TEST], e);
     if (!r)
         r = write_stage(l, m, logits, e);
-    for (int i = 0; i < SPLITS; i++)
-        mem_free(logits[i]);
+    if (!kept)
+        mem_free(logits[SPLIT_VALIDATION]);
+    mem_free(logits[SPLIT_TEST]);
     return r;
 }

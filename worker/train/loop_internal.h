@@ -11,6 +11,14 @@
 #include "worker/train/tfevents.h"
 #include "worker/train/trainer.h"
 
+/* An evaluation of this attempt: final/ need not be measured on validation again when it
+ * holds that step's weights. */
+struct kept {
+    long step; /* -1: none */
+    float *logits;
+    struct metric_list metrics;
+};
+
 struct loop {
     struct loop_options o;
     const struct stage *stage;
@@ -37,6 +45,7 @@ struct loop {
     long epoch;
     long saved; /* step of the newest checkpoint, -1: none */
     int want_save, want_best;
+    struct kept last, best;
     double started; /* clock_now() at the beginning of this attempt, less earlier ones */
 };
 

@@ -260,7 +260,7 @@ int loop_load(struct loop *l, struct err *e)
 
     l->stage = l->o.stage->stage;
     l->c = &l->o.stage->common;
-    l->saved = l->p.evaluated = l->p.best_step = -1;
+    l->saved = l->p.evaluated = l->p.best_step = l->last.step = l->best.step = -1;
     l->p.stop_value = NAN;
     l->started = clock_now();
     link_progress(l->o.link, "load", 0, 1, "{}");
@@ -304,6 +304,9 @@ void loop_unload(struct loop *l)
     model_close(l->model);
     sequences_fini(&l->train);
     sequences_fini(&l->validation);
+    if (l->best.logits != l->last.logits)
+        mem_free(l->best.logits);
+    mem_free(l->last.logits);
     mem_free(l->visited);
     mem_free(l->order);
     arena_fini(&l->arena);

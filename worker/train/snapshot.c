@@ -398,8 +398,7 @@ done:
 
 /* ---- weights ------------------------------------------------------------------------- */
 
-/* Does the model's file hold every float as f32? */
-static int is_exact(const char *dir, int *yes, struct err *e)
+int snapshot_is_exact(const char *dir, int *yes, struct err *e)
 {
     char path[FILE_PATH_MAX];
     struct safetensors f;
@@ -515,7 +514,7 @@ static int fill(const struct snapshot *s, const char *tmp, struct err *e)
     if (!r)
         r = file_make_dirs(state, e);
     if (!r)
-        r = is_exact(tmp, &exact_model, e);
+        r = snapshot_is_exact(tmp, &exact_model, e);
     if (!r)
         r = file_join(path, sizeof path, state, "weights.safetensors", e);
     if (!r && !exact_model)

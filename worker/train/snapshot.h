@@ -52,6 +52,9 @@ struct snapshot {
     const char *extra; /* for model_save() */
 };
 
+/* Does the saved model in `dir` hold every float as f32, as it is in memory? */
+int snapshot_is_exact(const char *dir, int *yes, struct err *e);
+
 int snapshot_save(const struct snapshot *s, struct err *e);
 
 /* Load checkpoint-<step> into a model and trainer fresh from their source. saved: the
