@@ -4,20 +4,24 @@
  *
  * Invariant: an element is one chain of fused multiply-adds in the order of k, whatever
  * the rows around it; that is why rows do not depend on M and bits not on threads.
- * The sizes fill the register file: 14 x 2 accumulators of 32 (AVX-512), 6 x 2 of 16. */
+ * The sizes fill the register file: 14 x 2 accumulators of 32 (AVX-512), 6 x 2 of 16
+ * (AVX2), 4 x 2 of 16 (SSE). */
 #ifndef KERNELS_CPU_TILE_H
 #define KERNELS_CPU_TILE_H
 
 #include "kernels/cpu/loops.h"
 #include "kernels/cpu/simd.h"
 
-#ifdef SIMD_AVX512
+#if defined(SIMD_AVX512)
 #define TILE_CASES(X)                                                                      \
     X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
 enum { TILE_M = 14 };
-#else
+#elif defined(SIMD_AVX2)
 #define TILE_CASES(X) X(1) X(2) X(3) X(4) X(5) X(6)
 enum { TILE_M = 6 };
+#else
+#define TILE_CASES(X) X(1) X(2) X(3) X(4)
+enum { TILE_M = 4 };
 #endif
 enum { TILE_N = 2 * VW };
 
