@@ -232,6 +232,21 @@ static int try_lock(struct daemon *d, struct admission *a, struct err *e)
     return err_mend(e, "wait for it to end, or choose another folder with --out");
 }
 
+/* Stages left out by --stages must have been finished in this folder before. */
+static int check_unmet(const struct admission *a, struct err *e)
+{
+    for (size_t i = 0; i < a->plan.n_unmet; i++) {
+        const char *name = a->plan.unmet[i];
+
+        if (folder_has_stage(a->run, name))
+            continue;
+        err_set(e, ERR_CONFIG, "--stages: needed is also %s, which has not finished in %s",
+                name, a->run);
+        return err_mend(e, "add %s to --stages, or go on with --out RUN --resume", name);
+    }
+    return 0;
+}
+
 static void place(struct daemon *d, struct admission *a)
 {
     struct err e;
@@ -248,6 +263,11 @@ static void place(struct daemon *d, struct admission *a)
         }
         if (a->out)
             snprintf(a->run, sizeof a->run, "%s", a->out);
+        rc = check_unmet(a, &e);
+        if (rc) {
+            refuse(d, a, &e);
+            return;
+        }
         a->lock_until = d->io->ops->now(d->io) + lock_wait;
     }
     rc = try_lock(d, a, &e);

@@ -105,6 +105,26 @@ static int holds_run(const char *path)
     return 0;
 }
 
+/* Files of somebody else are not written among: hidden ones alone are tolerated. */
+static int check_empty(const char *path, struct err *e)
+{
+    char **entry;
+    size_t n;
+    int rc = file_list(path, &entry, &n, e);
+
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < n; i++) {
+        if (!rc && *entry[i] != '.') {
+            err_set(e, ERR_CONFIG, "--out: %s is not empty: it holds %s", path, entry[i]);
+            rc = err_mend(e, "choose another folder");
+        }
+        mem_free(entry[i]);
+    }
+    mem_free(entry);
+    return rc;
+}
+
 int folder_claim(const char *path, int resume, int *made, struct err *e)
 {
     int rc;
@@ -122,7 +142,15 @@ int folder_claim(const char *path, int resume, int *made, struct err *e)
         err_set(e, ERR_CONFIG, "--out: %s holds another run", path);
         return err_mend(e, "add --resume to go on with it, or choose another folder");
     }
-    return 0;
+    return holds_run(path) ? 0 : check_empty(path, e);
+}
+
+int folder_has_stage(const char *run, const char *stage)
+{
+    char path[FILE_PATH_MAX];
+
+    return snprintf(path, sizeof path, "%s/%s/final", run, stage) < (int)sizeof path &&
+           file_is_dir(path);
 }
 
 int folder_lock(const char *run, int *fd, long *holder, struct err *e)

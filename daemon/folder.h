@@ -12,8 +12,11 @@ int folder_choose(const char *file, const char *name, int resume, char *out, siz
                   int *made, struct err *e);
 
 /* Claim the folder the user named: made where it is missing; one that holds a run is
- * refused unless `resume`. */
+ * refused unless `resume`, one with other files always. */
 int folder_claim(const char *path, int resume, int *made, struct err *e);
+
+/* Has an earlier attempt finished this stage? */
+int folder_has_stage(const char *run, const char *stage);
 
 /* Lock it (RUN/.hone/lock): 0 and *fd; 1: in use, *holder says by whom. */
 int folder_lock(const char *run, int *fd, long *holder, struct err *e);

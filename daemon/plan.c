@@ -186,6 +186,21 @@ static int unknown_stage(const struct plan *p, const char *name, struct err *e)
     return e->code;
 }
 
+/* Each stage once that is needed and not wanted. */
+static void find_unmet(struct plan *p, const int *wanted)
+{
+    int found[STAGES_MAX] = {0};
+
+    for (size_t i = 0; i < p->n_stages; i++)
+        for (size_t q = 0; wanted[i] && q < p->stage[i].n_needs; q++) {
+            size_t k = p->stage[i].needs[q];
+
+            if (!wanted[k] && !found[k])
+                p->unmet[p->n_unmet++] = p->stage[k].name;
+            found[k] = 1;
+        }
+}
+
 int plan_select(struct plan *p, char *const *names, size_t n, struct arena *a,
                 struct err *e)
 {
@@ -205,8 +220,10 @@ int plan_select(struct plan *p, char *const *names, size_t n, struct arena *a,
         wanted[k] = 1;
     }
     stage = arena_array(a, p->n_stages, sizeof *stage);
-    if (!stage)
+    p->unmet = arena_array(a, p->n_stages, sizeof *p->unmet);
+    if (!stage || !p->unmet)
         return no_memory(e);
+    find_unmet(p, wanted);
     for (size_t i = 0; i < p->n_stages; i++)
         if (wanted[i]) {
             place[i] = kept;

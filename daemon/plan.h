@@ -22,6 +22,8 @@ struct plan {
     int seeds; /* above 1: one worker repeats all stages */
     struct job_stage *stage;
     size_t n_stages;
+    const char **unmet; /* stages not selected that selected ones need */
+    size_t n_unmet;
     Hone__V1__Problem **problem;
     size_t n_problems;
     int errors; /* problems that are no warnings */
@@ -29,8 +31,8 @@ struct plan {
 
 int plan_read(struct plan *p, const char *text, struct arena *a, struct err *e);
 
-/* Keep the stages named (n > 0); needs outside of them count as met. An unknown name is
- * ERR_CONFIG with "did you mean". */
+/* Keep the stages named (n > 0); needs outside of them become `unmet`: an earlier attempt
+ * must have finished them. An unknown name is ERR_CONFIG with "did you mean". */
 int plan_select(struct plan *p, char *const *names, size_t n, struct arena *a,
                 struct err *e);
 
