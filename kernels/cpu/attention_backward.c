@@ -64,6 +64,9 @@ static void slope_rows(const struct backward *f, const struct room *m, int h)
         float delta = f->loops->dot(a->dout + at, a->o + at, a->d);
         float *keep = a->dropout.p > 0 ? m->keep : NULL;
 
+        __builtin_prefetch(a->o + at +
+                           8 * a->ldo); /* of a later row: nobody else reads o */
+        __builtin_prefetch(a->o + at + 8 * a->ldo + 16);
         attention_sees(a->causal, a->window, m->i0 + r, m->j0, m->keys, &lo, &hi);
         if (keep)
             f->loops->keep(&a->dropout, t, (uint32_t)(h * 65536 + m->j0 / 4), wide, keep);

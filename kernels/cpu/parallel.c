@@ -5,9 +5,10 @@
  * no core for a while delays nobody.
  *
  * Invariant: `ticket` is (generation, next task). A task is claimed by advancing it, which
- * fails once the generation has moved on; a job ends when `done` has counted all its tasks,
- * so the fields of a claimed job cannot change. Two callers at once: the second runs its
- * loop alone. Where threads cannot be made, loops run on fewer. */
+ * fails once the generation has moved on; the ticket moves before a job's fields do, and a
+ * job ends when `done` has counted all its tasks, so the fields that go with a claim are
+ * its job's. Two callers at once: the second runs its loop alone. Where threads cannot be
+ * made, and in a forked child, loops run on fewer. */
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
@@ -123,6 +124,7 @@ static void run_job(uint32_t n, int team, task_fn task, void *arg)
     uint32_t generation = pool.generation + 1, done;
 
     start_workers(team);
+    pool.ticket = (uint64_t)generation << 32 | UINT32_MAX; /* shut while the job changes */
     pool.task = task;
     pool.arg = arg;
     pool.n = n;

@@ -24,6 +24,8 @@ enum { TILE_M = 6 };
 enum { TILE_M = 4 };
 #endif
 enum { TILE_N = 2 * VW };
+_Static_assert((int)TILE_M <= (int)VW,
+               "loop_copy_block moves a row of a strip as one vector");
 
 static inline __attribute__((always_inline)) void tile_rows(const struct tile *t,
                                                             const int rows)
