@@ -397,6 +397,13 @@ int admit_exited(struct daemon *d, uint64_t child, const struct io_exit *how)
 
 /* ---- clients that leave ---- */
 
+void admit_kill_checks(struct daemon *d)
+{
+    for (struct admission *a = d->admissions; a; a = a->next)
+        if (a->child)
+            d->io->ops->kill(d->io, a->child, SIGKILL);
+}
+
 void admit_closed(struct daemon *d, uint64_t conn)
 {
     for (struct admission *a = d->admissions, *next; a; a = next) {

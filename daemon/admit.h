@@ -20,6 +20,7 @@ void admit_begin(struct rpc_call *call, const Hone__V1__SubmitRequest *in);
 int admit_exited(struct daemon *d, uint64_t child, const struct io_exit *how);
 void admit_tick(struct daemon *d);         /* try locks again */
 double admit_next(const struct daemon *d); /* when to do so, INFINITY: no need */
+void admit_kill_checks(struct daemon *d);
 void admit_closed(struct daemon *d, uint64_t conn);
 void admit_free_all(struct daemon *d);
 

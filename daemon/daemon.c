@@ -300,6 +300,7 @@ static void on_ending(void *ctx, int signal)
     double grace = signal == 0 ? grace_owner : d->ending ? 0 : grace_signal;
 
     d->ending = 1;
+    admit_kill_checks(d);
     for (size_t i = 0; i < d->n_jobs; i++)
         daemon_stop_job(d, d->jobs[i], grace);
     daemon_schedule(d);

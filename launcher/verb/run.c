@@ -25,6 +25,8 @@
 #include "launcher/verb.h"
 #include "proto/message.h"
 
+enum { CHECKING_MS = 1000 };
+
 struct options {
     struct arg_list job, set;
     const char *out, *stages;
@@ -39,6 +41,7 @@ struct run {
     char *stage_text;
     int signals; /* signalfd */
     int stops;   /* how often we were asked to stop */
+    int said_checking;
     struct session session;
     struct progress *progress;
     uint32_t submit_id, watch_id, control_id;
@@ -283,6 +286,21 @@ static int lost(struct run *r, struct err *e)
     return rc;
 }
 
+/* Wait for something to happen; a check that takes its time is worth a word. */
+static int await(struct run *r, struct pollfd p[2], struct err *e)
+{
+    int silent = !r->job && !r->said_checking;
+    int n = poll(p, 2, silent ? CHECKING_MS : progress_draw(r->progress));
+
+    if (n < 0 && errno != EINTR)
+        return err_errno(e, ERR_FAILED, errno, "wait for honed");
+    if (n == 0 && silent) {
+        progress_say(r->progress, "checking the job and its data");
+        r->said_checking = 1;
+    }
+    return 0;
+}
+
 static int follow(struct run *r, struct err *e)
 {
     int rc = 0;
@@ -291,8 +309,9 @@ static int follow(struct run *r, struct err *e)
         struct pollfd p[2] = {{client_fd(r->session.client), POLLIN, 0},
                               {r->signals, POLLIN, 0}};
 
-        if (poll(p, 2, progress_draw(r->progress)) < 0 && errno != EINTR)
-            return err_errno(e, ERR_FAILED, errno, "wait for honed");
+        rc = await(r, p, e);
+        if (rc)
+            break;
         if (p[1].revents & POLLIN)
             rc = take_signal(r, e);
         if (!rc && p[0].revents & (POLLIN | POLLHUP | POLLERR)) {
