@@ -1,45 +1,9 @@
 /* BERT (Devlin et al. 2019): post-norm encoder, learned positions, token types, pooler;
  * also MiniLM and other distilled BERTs. Old files say LayerNorm.gamma/beta. */
-#include "worker/family/family.h"
+#include "worker/family/bert.h"
 
 static const struct weight_row rows[] = {
-    {"embed.word", 0, "embeddings.word_embeddings.weight", NULL, "V D", ROW_SPARSE},
-    {"embed.position", 0, "embeddings.position_embeddings.weight", NULL, "P D", ROW_SPARSE},
-    {"embed.type", 0, "embeddings.token_type_embeddings.weight", NULL, "X D", ROW_SPARSE},
-    {"embed.norm.w", 0, "embeddings.LayerNorm.weight", "embeddings.LayerNorm.gamma", "D",
-     ROW_NO_DECAY},
-    {"embed.norm.b", 0, "embeddings.LayerNorm.bias", "embeddings.LayerNorm.beta", "D",
-     ROW_NO_DECAY},
-
-    {"layer.%d.attn.qkv.w", 0, "encoder.layer.%d.attention.self.query.weight", NULL,
-     "H*d D", 0},
-    {"layer.%d.attn.qkv.w", 1, "encoder.layer.%d.attention.self.key.weight", NULL, "H*d D",
-     0},
-    {"layer.%d.attn.qkv.w", 2, "encoder.layer.%d.attention.self.value.weight", NULL,
-     "H*d D", 0},
-    {"layer.%d.attn.qkv.b", 0, "encoder.layer.%d.attention.self.query.bias", NULL, "H*d",
-     ROW_NO_DECAY},
-    {"layer.%d.attn.qkv.b", 1, "encoder.layer.%d.attention.self.key.bias", NULL, "H*d",
-     ROW_NO_DECAY},
-    {"layer.%d.attn.qkv.b", 2, "encoder.layer.%d.attention.self.value.bias", NULL, "H*d",
-     ROW_NO_DECAY},
-    {"layer.%d.attn.out.w", 0, "encoder.layer.%d.attention.output.dense.weight", NULL,
-     "D H*d", 0},
-    {"layer.%d.attn.out.b", 0, "encoder.layer.%d.attention.output.dense.bias", NULL, "D",
-     ROW_NO_DECAY},
-    {"layer.%d.attn.norm.w", 0, "encoder.layer.%d.attention.output.LayerNorm.weight",
-     "encoder.layer.%d.attention.output.LayerNorm.gamma", "D", ROW_NO_DECAY},
-    {"layer.%d.attn.norm.b", 0, "encoder.layer.%d.attention.output.LayerNorm.bias",
-     "encoder.layer.%d.attention.output.LayerNorm.beta", "D", ROW_NO_DECAY},
-    {"layer.%d.ff.in.w", 0, "encoder.layer.%d.intermediate.dense.weight", NULL, "F D", 0},
-    {"layer.%d.ff.in.b", 0, "encoder.layer.%d.intermediate.dense.bias", NULL, "F",
-     ROW_NO_DECAY},
-    {"layer.%d.ff.out.w", 0, "encoder.layer.%d.output.dense.weight", NULL, "D F", 0},
-    {"layer.%d.ff.out.b", 0, "encoder.layer.%d.output.dense.bias", NULL, "D", ROW_NO_DECAY},
-    {"layer.%d.ff.norm.w", 0, "encoder.layer.%d.output.LayerNorm.weight",
-     "encoder.layer.%d.output.LayerNorm.gamma", "D", ROW_NO_DECAY},
-    {"layer.%d.ff.norm.b", 0, "encoder.layer.%d.output.LayerNorm.bias",
-     "encoder.layer.%d.output.LayerNorm.beta", "D", ROW_NO_DECAY},
+#include "worker/family/bert_body.inc"
 
     {"pooler.w", 0, "pooler.dense.weight", NULL, "D D", ROW_HEAD},
     {"pooler.b", 0, "pooler.dense.bias", NULL, "D", ROW_HEAD | ROW_NO_DECAY},
@@ -96,7 +60,8 @@ static int read_rates(const json_t *c, struct model_config *m, struct err *e)
               : family_get_rate(c, "classifier_dropout", m->dropout, &m->head_dropout, e);
 }
 
-static int configure(const json_t *c, struct model_config *m, struct err *e)
+int bert_configure(const json_t *c, int pad_id, int eos_id, struct model_config *m,
+                   struct err *e)
 {
     double eps;
     int rc = read_sizes(c, &m->dims, e);
@@ -114,9 +79,9 @@ static int configure(const json_t *c, struct model_config *m, struct err *e)
     if (!rc)
         rc = family_want_bool(c, "add_cross_attention", 0, e);
     if (!rc)
-        rc = family_get_id(c, "pad_token_id", 0, &m->pad_id, e);
+        rc = family_get_id(c, "pad_token_id", pad_id, &m->pad_id, e);
     if (!rc)
-        rc = family_get_id(c, "eos_token_id", -1, &m->eos_id, e);
+        rc = family_get_id(c, "eos_token_id", eos_id, &m->eos_id, e);
     m->tied = 1;
     if (!rc)
         rc = json_get_bool(c, "tie_word_embeddings", 0, &m->tied, e);
@@ -131,6 +96,11 @@ static int configure(const json_t *c, struct model_config *m, struct err *e)
     m->native = NATIVE_POOLER_TANH;
     m->embedding_norm = m->attention_bias = m->ff_bias = 1;
     return 0;
+}
+
+static int configure(const json_t *c, struct model_config *m, struct err *e)
+{
+    return bert_configure(c, 0, -1, m, e);
 }
 
 const struct family family_bert = {
