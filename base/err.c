@@ -23,7 +23,7 @@ static const char *mend_for(int errno_value)
     switch (errno_value) {
     case ENOSPC:
     case EDQUOT:
-        return "free some disk space, then run again with --resume";
+        return "free some disk space, then try again (a run: with --resume)";
     case EACCES:
     case EPERM:
         return "check the owner and the permissions";

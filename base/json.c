@@ -53,8 +53,10 @@ int json_parse(const char *name, const char *text, size_t len, json_t **out, str
         return 0;
     if (json_error_code(&je) == json_error_out_of_memory)
         return err_set(e, ERR_NOMEM, "%s: out of memory", name);
-    return err_set(e, ERR_CORRUPT, "%s:%d:%d: %s", name, je.line,
-                   je.column > 0 ? je.column : 1, je.text);
+    return err_set(
+        e, ERR_CORRUPT, "%s:%d:%d: %s", name, je.line, je.column > 0 ? je.column : 1,
+        json_error_code(&je) == json_error_null_character ? "holds a NUL (\\u0000)"
+                                                          : je.text);
 }
 
 int json_read(const char *path, size_t limit, json_t **out, struct err *e)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/standard.h"
 #include "base/str.h"
 #include "launcher/verb.h"
 
@@ -39,7 +40,7 @@ static int unknown(const char *name)
     return err_exit_status(e.code);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
     if (argc < 2) {
         fprintf(stderr, "hone: what is to be done?\n  try: hone --help\n");
@@ -57,4 +58,10 @@ int main(int argc, char **argv)
         if (!strcmp((*v)->name, argv[1]))
             return (*v)->run(argc - 1, argv + 1);
     return unknown(argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+    standard_open();
+    return standard_close("hone", run(argc, argv));
 }

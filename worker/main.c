@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/args.h"
+#include "base/standard.h"
 #include "worker/train/run.h"
 #include "worker/verb/verb.h"
 
@@ -123,7 +124,7 @@ static int train(int argc, char **argv)
     return verb_result(r, &e);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
     const struct verb *v = argc > 1 ? verb_find(argv[1]) : NULL;
 
@@ -137,4 +138,10 @@ int main(int argc, char **argv)
     if (v)
         return v->run(argc - 1, argv + 1);
     return train(argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+    standard_open();
+    return standard_close("hone", run(argc, argv));
 }

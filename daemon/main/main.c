@@ -17,6 +17,7 @@
 #include "base/args.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/standard.h"
 #include "base/str.h"
 #include "daemon/daemon.h"
 #include "daemon/lock.h"
@@ -161,13 +162,15 @@ int main(int argc, char **argv)
     static struct server s = {.lock = -1, .listen_fd = -1, .owner_fd = -1};
     struct options o = {0};
     struct err e;
-    int rc = args_parse(&spec, argc, argv, &o, &e);
+    int rc;
 
+    standard_open();
+    rc = args_parse(&spec, argc, argv, &o, &e);
     if (rc == ARGS_HELP)
-        return 0;
+        return standard_close("honed", 0);
     if (!rc && o.version) {
         printf("honed %s\n", HONE_VERSION);
-        return 0;
+        return standard_close("honed", 0);
     }
     signal(SIGPIPE, SIG_IGN);
     if (!rc)

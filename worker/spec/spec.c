@@ -124,6 +124,7 @@ static void read_data(struct reading *r, const struct model_info *info, int know
     struct data_spec *d = &r->s->data;
     const struct node *at = node_get(r->keys.data, "max_tokens");
     char mend[80];
+    int before;
 
     opt_defaults(data_options, d);
     if (!r->keys.data) {
@@ -131,7 +132,9 @@ static void read_data(struct reading *r, const struct model_info *info, int know
                      "\"data\" is missing");
         return;
     }
+    before = r->p->errors;
     opt_apply(data_options, d, r->keys.data, r->s->folder, NULL, &r->s->arena, r->p);
+    known &= r->p->errors == before;
     data_resolve(d, r->keys.data, &r->s->arena, r->p);
     check_files(r, "train", &d->train);
     check_files(r, "validation", &d->validation);

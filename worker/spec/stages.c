@@ -67,6 +67,7 @@ static void read_stage(struct reading *r, struct stage_spec *st, const struct st
 {
     struct common_options *c = &st->common;
     struct opt_set sets[2] = {{stage->options, NULL}, {common_options, c}};
+    int before = r->p->errors;
 
     st->stage = stage;
     st->name = n->key;
@@ -85,7 +86,7 @@ static void read_stage(struct reading *r, struct stage_spec *st, const struct st
     if (c->epochs > 0 && c->steps > 0)
         problems_add(r->p, node_get(n, "steps"), "keep one of them",
                      "stage %s: both \"epochs\" and \"steps\" are given", st->name);
-    else if (stage->loss && c->epochs == 0 && c->steps == 0 &&
+    else if (stage->loss && c->epochs == 0 && c->steps == 0 && r->p->errors == before &&
              (opt_given(n, "epochs") || opt_given(n, "steps")))
         problems_add(r->p, n, "epochs: 1", "stage %s: nothing to do, it has no steps",
                      st->name);

@@ -41,7 +41,7 @@ static int is_done(const char *run, const char *stage)
 /* One stage with its uplink; the daemon hears how it ended. The data is read when the
  * first stage that is not done needs it. */
 static int run_stage(struct job *j, const struct spec *spec, const struct stage_spec *s,
-                     const struct folder *f, int resume, struct err *e)
+                     const struct folder *f, int resume, int *ran, struct err *e)
 {
     struct link_hello hello = {.stage = s->name, .rank = 0, .world = 1};
     struct loop_options o = {.job = j,
@@ -59,6 +59,7 @@ static int run_stage(struct job *j, const struct spec *spec, const struct stage_
     if (is_done(f->path, s->name)) {
         log_info("%s: done already", s->name);
     } else {
+        *ran = 1;
         r = j->spec ? 0 : job_open(j, spec, e);
         if (!r)
             r = loop_run(&o, e);
@@ -82,14 +83,31 @@ static int open_log(const struct folder *f, struct err *e)
 }
 
 static int run_stages(struct job *j, struct spec *spec, const struct run_options *o,
-                      const struct folder *f, struct err *e)
+                      const struct folder *f, int *ran, struct err *e)
 {
     int r = 0;
 
     for (size_t i = 0; !r && i < spec->n_stages; i++)
         if (!o->stage || !strcmp(o->stage, spec->stage[i].name))
-            r = run_stage(j, spec, &spec->stage[i], f, o->resume, e);
+            r = run_stage(j, spec, &spec->stage[i], f, o->resume, ran, e);
     return r;
+}
+
+/* Does the summary say that the run came to its end? */
+static int is_whole(const char *run)
+{
+    char path[FILE_PATH_MAX];
+    json_t *root = NULL;
+    const char *state = NULL;
+    struct err e;
+    int whole;
+
+    if (file_join(path, sizeof path, run, "summary.json", &e) ||
+        json_read(path, 64 << 20, &root, &e))
+        return 0;
+    whole = !json_get_string(root, "state", 1, &state, &e) && !strcmp(state, "done");
+    json_decref(root);
+    return whole;
 }
 
 /* Work in the folder that is ours now. */
@@ -97,12 +115,14 @@ static int run_in(const struct folder *f, struct job *j, struct spec *spec,
                   const struct run_options *o, struct err *e)
 {
     double started = clock_wall(), begin = clock_now();
-    int log = o->stage ? -1 : open_log(f, e), r, w;
+    int log = o->stage ? -1 : open_log(f, e), ran = 0, r, w;
     struct err second;
 
     log_info("%s: run in %s", spec->name, f->path);
-    r = run_stages(j, spec, o, f, e);
-    if (o->stage)
+    r = run_stages(j, spec, o, f, &ran, e);
+    if (!r && !ran && is_whole(f->path))
+        w = 0; /* its summary says when it ran */
+    else if (o->stage)
         w = summary_write_run(f->path, spec, NULL, 0, 0, r ? &second : e);
     else
         w = summary_write_run(f->path, spec,

@@ -115,6 +115,11 @@ static void check_tokens(struct plan *c)
                                      .prefix = s->task.prefix,
                                      .candidate = s->task.candidate_text,
                                      .n_candidates = (int)s->task.labels.n};
+    if (c->info.vocab && tok_vocab_size(c->tok) > c->info.vocab)
+        problems_warn(&c->problems, s->model, "take both from one checkpoint",
+                      "the tokenizer has ids up to %ld, the model's vocabulary has %ld "
+                      "rows: a text with one of the others stops the run",
+                      tok_vocab_size(c->tok) - 1, c->info.vocab);
     if (!wants_reward(s))
         return;
     least = encode_least_tokens(&c->encode, c->data[SPLIT_TRAIN].pairs, &e);
@@ -268,15 +273,15 @@ static void make_plan(struct plan *c)
     load_data(c);
     if (c->problems.errors)
         return;
+    if (model_read_info(c->spec.model, &c->info, &e)) {
+        problems_add(&c->problems, node_get(c->spec.root, "model"), e.mend, "%s", e.msg);
+        return;
+    }
     check_tokens(c);
     if (c->problems.errors)
         return;
     c->backend = backend_find("auto");
     c->backend->set_threads((int)c->spec.resources.threads);
-    if (model_read_info(c->spec.model, &c->info, &e)) {
-        problems_add(&c->problems, node_get(c->spec.root, "model"), e.mend, "%s", e.msg);
-        return;
-    }
     if (c->brief) {
         if (plan_briefly(c, &e))
             problems_add(&c->problems, node_get(c->spec.root, "model"), e.mend, "%s",

@@ -4,10 +4,12 @@
  * Without --task the file is JSONL with `text` (or text1, text2) and `label`, a name or an
  * id of the model's labels; with it, the job's `task` and `data` say what columns, bins and
  * cleaning mean. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/args.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "worker/spec/spec.h"
@@ -42,6 +44,8 @@ static int read_mapping(struct eval *v, struct err *e)
 {
     int r;
 
+    if (file_size(v->a->data) < 0)
+        return err_errno(e, ERR_CONFIG, errno, "%s", v->a->data);
     if (v->a->task) {
         r = spec_read(&v->spec, v->a->task, v->a->set.item, &v->problems, e);
         if (r) {

@@ -23,6 +23,7 @@ enum { BATCH_MAX = 512, BATCH_GROWTH = 8, READ_BYTES = 1 << 16, LINE_MAX_BYTES =
 
 struct predict_args {
     const char *model, *input;
+    int json; /* there is no other form */
 };
 
 struct input {
@@ -129,6 +130,10 @@ static int input_line(struct input *in, const char **line, size_t *len)
     if (was_skipping)
         return input_line(in, line, len);
     in->line++;
+    if (in->line == 1 && *len >= 3 && !memcmp(*line, "\xef\xbb\xbf", 3)) {
+        *line += 3; /* a byte order mark */
+        *len -= 3;
+    }
     return *len > LINE_MAX_BYTES ? LINE_TOO_LONG : LINE_OK;
 }
 
@@ -279,6 +284,7 @@ int verb_predict(int argc, char **argv)
                   struct predict_args, model),
         ARG_VALUE("--input", "FILE", "texts; default or -: standard input",
                   struct predict_args, input),
+        ARG_SWITCH("--json", "JSON lines, as without it", struct predict_args, json),
         ARG_END};
     static const struct arg_spec spec = {
         "hone predict",
