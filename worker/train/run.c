@@ -22,22 +22,22 @@ volatile int run_stop;
 /* Did an earlier attempt finish this stage? */
 static int is_done(const char *run, const struct stage_spec *s)
 {
-    char path[FILE_PATH_MAX];
+    char dir[FILE_PATH_MAX], path[FILE_PATH_MAX];
     json_t *root = NULL;
     const char *state = NULL;
     struct err e;
-    int done = 0;
+    int done;
 
-    if (snprintf(path, sizeof path, "%s/%s/stage.json", run, s->name) >= (int)sizeof path ||
-        !file_exists(path) || json_read(path, 1 << 20, &root, &e))
+    if (file_join(dir, sizeof dir, run, s->name, &e) ||
+        file_join(path, sizeof path, dir, "stage.json", &e) || !file_exists(path) ||
+        json_read(path, 1 << 20, &root, &e))
         return 0;
     done = !json_get_string(root, "state", 1, &state, &e) && !strcmp(state, "done");
     json_decref(root);
     if (!s->stage->loss) /* it only measures: there is no final/ */
         return done;
-    if (snprintf(path, sizeof path, "%s/%s/final", run, s->name) >= (int)sizeof path)
-        return 0;
-    return done && !state_verify(path, &e);
+    return done && !file_join(path, sizeof path, dir, "final", &e) &&
+           !state_verify(path, &e);
 }
 
 /* One stage with its uplink; the daemon hears how it ended. The data is read when the
