@@ -455,6 +455,41 @@ static void first_ratio_is_one(void **state)
     fclose(f);
 }
 
+/* With rate 0 nothing improves: the evaluations at steps 8 and 12 are the two too many,
+ * also when the run was killed between them. */
+static void early_stop(void **state)
+{
+    static const char *const fault[] = {NULL, "step:11:KILL"};
+    char out[512], path[512];
+    const char *first[] = {"--stage", "sft",
+                           "--out",   out,
+                           "--set",   "stages.sft.lr=0",
+                           "--set",   "stages.sft.head_lr=0",
+                           "--set",   "stages.sft.stop={metric: nll, patience: 2}",
+                           NULL,      NULL};
+
+    (void)state;
+    path_in(out, "early-stop");
+    path_in(path, "early-stop/sft/stage.json");
+    for (int i = 0; i < 2; i++) {
+        json_t *v;
+        struct err e;
+        long steps;
+
+        prepare("early-stop", 0);
+        first[10] = NULL;
+        if (fault[i]) {
+            expect(worker(fault[i], first), KILLED + SIGKILL, "killed");
+            first[10] = "--resume";
+        }
+        expect(worker(NULL, first), 0, "early stop");
+        ok(json_read(path, 1 << 20, &v, &e), &e);
+        ok(json_get_long(v, "steps", 1, &steps, &e), &e);
+        assert_int_equal(steps, 12);
+        json_decref(v);
+    }
+}
+
 /* A weight that is not a number: every step is skipped, and ten of them end the stage. */
 static void never_finite(void **state)
 {
@@ -512,6 +547,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refusals),
         cmocka_unit_test(first_ratio_is_one),
+        cmocka_unit_test(early_stop),
         cmocka_unit_test(never_finite),
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(micro_batches_do_not_matter),
