@@ -50,23 +50,6 @@ static const struct arg_spec spec = {
     .words = offsetof(struct worker_args, job),
 };
 
-/* Start again with libgomp told to wait passively, unless the environment says how. */
-static void wait_passively(char **argv)
-{
-    static const char *const wanted[][2] = {{"OMP_WAIT_POLICY", "passive"}};
-    int missing = 0;
-
-    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
-        if (!getenv(wanted[i][0])) {
-            missing = 1;
-            if (setenv(wanted[i][0], wanted[i][1], 1))
-                return;
-        }
-    /* Should it fail, slower waiting is no reason to stop. */
-    if (missing)
-        execv("/proc/self/exe", argv);
-}
-
 static void on_signal(int sig)
 {
     if (run_stop) {
@@ -134,7 +117,6 @@ static int run(int argc, char **argv)
     }
     if (argc == 2 && !strcmp(argv[1], "--describe"))
         return verb_describe();
-    wait_passively(argv);
     if (v)
         return v->run(argc - 1, argv + 1);
     return train(argc, argv);

@@ -6,6 +6,8 @@
  * pages of zeros that appear when touched. Files are read by several threads.
  *
  * New heads: weights normal(0, 0.02), biases 0, each keyed by seed and slot name. */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -19,6 +21,7 @@ enum {
     ALIGN_FLOATS = 16,
     MAP_BYTES_MIN = 64 * 1024,
     READ_FLOATS = 1 << 20,
+    READ_THREADS = 16,
     THREADS_FLOATS_MIN = 1 << 20, /* below, waking threads costs more than it saves */
     RNG_HEAD = 0x68656164         /* second argument of rng_key(): "head" */
 };
@@ -210,27 +213,61 @@ static struct piece *cut_pieces(struct model *m, const struct match *match, size
     return piece;
 }
 
+/* Pieces taken in turn by several threads; the first that failed, in file order, counts. */
+struct reading {
+    const struct model *m;
+    const struct piece *piece;
+    size_t n, failed;
+    atomic_size_t next;
+    pthread_mutex_t lock;
+    int rc;
+    struct err err;
+};
+
+static void *read_pieces(void *arg)
+{
+    struct reading *r = arg;
+    struct err e;
+    size_t i;
+
+    while ((i = atomic_fetch_add(&r->next, 1)) < r->n) {
+        int rc = read_piece(r->m, &r->piece[i], &e);
+
+        if (!rc)
+            continue;
+        pthread_mutex_lock(&r->lock);
+        if (i < r->failed) {
+            r->failed = i;
+            r->rc = rc;
+            r->err = e;
+        }
+        pthread_mutex_unlock(&r->lock);
+    }
+    return NULL;
+}
+
 static int read_weights(struct model *m, const struct match *match, struct err *e)
 {
-    size_t n = 0, floats = 0, failed = SIZE_MAX;
-    struct piece *piece = cut_pieces(m, match, &n, &floats);
-    int threads = floats > THREADS_FLOATS_MIN ? m->options.backend->threads() : 1, rc = 0;
+    struct reading r = {.m = m, .failed = SIZE_MAX, .lock = PTHREAD_MUTEX_INITIALIZER};
+    pthread_t thread[READ_THREADS];
+    size_t floats = 0;
+    int wanted, started = 0;
 
-    if (!piece)
+    r.piece = cut_pieces(m, match, &r.n, &floats);
+    if (!r.piece)
         return no_memory(m, "the list of tensors", 0, e);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads > 0 ? threads : 1)
-    for (size_t i = 0; i < n; i++) {
-        struct err mine;
-        int r = read_piece(m, &piece[i], &mine);
-
-#pragma omp critical(model_read)
-        if (r && i < failed) {
-            failed = i;
-            rc = r;
-            *e = mine;
-        }
-    }
-    return rc;
+    wanted = floats > THREADS_FLOATS_MIN ? m->options.backend->threads() - 1 : 0;
+    wanted = wanted < READ_THREADS ? wanted : READ_THREADS;
+    /* A thread that cannot be had leaves its share to the others. */
+    while (started < wanted && !pthread_create(&thread[started], NULL, read_pieces, &r))
+        started++;
+    read_pieces(&r);
+    for (int i = 0; i < started; i++)
+        pthread_join(thread[i], NULL);
+    pthread_mutex_destroy(&r.lock);
+    if (r.rc)
+        *e = r.err;
+    return r.rc;
 }
 
 static int make_new_heads(struct model *m, struct err *e)
