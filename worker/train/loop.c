@@ -341,12 +341,14 @@ static int skipped_step(struct loop *l, const char *tensor, struct err *e)
     }
     log_warn("%s: step %ld skipped: %s is not finite", l->o.stage->name, p->step + 1,
              tensor);
-    if (p->streak < STREAK_MAX)
+    /* A short stage none of whose steps counted has learned nothing either. */
+    if (p->streak < STREAK_MAX && p->streak < l->total)
         return 0;
-    err_set(e, ERR_FAILED,
-            "%s: loss or gradients were not finite for %d steps in a row; it began at step "
-            "%ld in %s",
-            l->o.stage->name, STREAK_MAX, p->streak_step, p->streak_tensor);
+    err_set(
+        e, ERR_FAILED,
+        "%s: loss or gradients were not finite for %ld steps in a row; it began at step "
+        "%ld in %s",
+        l->o.stage->name, p->streak, p->streak_step, p->streak_tensor);
     return err_mend(e, "lower lr; the last good checkpoint is kept in %s", l->dir);
 }
 

@@ -52,6 +52,7 @@ static int run_stage(struct job *j, const struct spec *spec, const struct stage_
                              .job_hash = f->job_hash,
                              .resume = resume,
                              .stop = &run_stop};
+    char words[ERR_MSG_MAX * 2];
     int r = link_hello_env(&hello, e);
 
     if (!r)
@@ -66,7 +67,10 @@ static int run_stage(struct job *j, const struct spec *spec, const struct stage_
         if (!r)
             r = loop_run(&o, e);
     }
-    link_done(o.link, r ? err_exit_status(r) : 0, r ? e->msg : "");
+    if (!r)
+        memset(e, 0, sizeof *e);
+    snprintf(words, sizeof words, "%s%s%s", e->msg, *e->mend ? "\n  try: " : "", e->mend);
+    link_done(o.link, r ? err_exit_status(r) : 0, words);
     link_close(o.link);
     return r;
 }
@@ -117,21 +121,20 @@ static int run_in(const struct folder *f, struct job *j, struct spec *spec,
                   const struct run_options *o, struct err *e)
 {
     double started = clock_wall(), begin = clock_now();
+    const char *state;
     int log = o->stage ? -1 : open_log(f, e), ran = 0, r, w;
     struct err second;
 
     log_info("%s: run in %s", spec->name, f->path);
     r = run_stages(j, spec, o, f, &ran, e);
+    state = !r ? "done" : r == ERR_STOPPED ? "stopped" : "failed";
     if (!r && !ran && is_whole(f->path))
         w = 0; /* its summary says when it ran */
     else if (o->stage)
-        w = summary_write_run(f->path, spec, NULL, 0, 0, r ? &second : e);
+        w = summary_write_run(f->path, spec, r ? state : NULL, 0, 0, r ? &second : e);
     else
-        w = summary_write_run(f->path, spec,
-                              !r                 ? "done"
-                              : r == ERR_STOPPED ? "stopped"
-                                                 : "failed",
-                              started, clock_now() - begin, r ? &second : e);
+        w = summary_write_run(f->path, spec, state, started, clock_now() - begin,
+                              r ? &second : e);
     log_set_file(-1);
     if (log >= 0)
         close(log);
