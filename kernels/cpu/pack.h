@@ -79,8 +79,12 @@ static void loop_pack_columns(const float *b, long ldb, long n, long k, float *o
     for (; c + 8 <= n; c += 8) {
         long i = 0;
 
-        for (; i + 8 <= k; i += 8)
+        for (; i + 8 <= k; i += 8) {
+            if (i % 16 == 0) /* a line of each of the next 8 rows */
+                for (int r = 8; r < 16; r++)
+                    __builtin_prefetch(b + (c + r) * ldb + i);
             transpose8(b + c * ldb + i, ldb, out + i * TILE_N + c);
+        }
         for (; i < k; i++)
             for (long j = c; j < c + 8; j++)
                 out[i * TILE_N + j] = b[j * ldb + i];
