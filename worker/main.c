@@ -1,10 +1,6 @@
 /* hone-worker: what trains. `hone-worker JOB.yaml` runs a job's stages (or one) to their
  * end with files and log lines as its output; a verb as the first word answers and ends.
  *
- * Waiting threads must not burn the core a neighbour needs (libgomp's spinning barriers
- * cost three quarters of the speed beside one busy process). libgomp reads its environment
- * when it is loaded, so the program starts itself once more with it set.
- *
  * SIGINT and SIGTERM ask for a checkpoint and a stop at the next step boundary; a second
  * one ends the process at once. */
 #include <errno.h>
