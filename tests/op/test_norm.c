@@ -76,7 +76,7 @@ static void run(const struct backend *be, const void *shape, struct record *out)
 
 static void test_against_reference(void **state)
 {
-    static const long size[][2] = {{1, 1},     {3, 7},      {37, 65},
+    static const long size[][2] = {{1, 1},     {3, 7},     {37, 65},
                                    {130, 384}, {700, 257}, {5, 1030}};
 
     (void)state;
