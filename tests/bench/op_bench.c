@@ -30,9 +30,9 @@ static double bench_clock(void)
 {
     struct timespec t;
 
-    if (!cpu_time || clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t))
+    if (!cpu_time || be->threads() > 1 || clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t))
         return clock_now();
-    return ((double)t.tv_sec + (double)t.tv_nsec * 1e-9) / be->threads();
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 static float *new_floats(long n)
