@@ -139,6 +139,15 @@ row "no object" "no JSON object" '[1]'
 row "cut short" "premature end" '{"text": "abc'
 row "depth" "nested deeper" "{\"text\":$(head -c 5000 /dev/zero | tr '\0' '[')"
 
+cp train.jsonl case.jsonl
+for _ in $(seq 1000); do echo '{"text": "x", "label": 7}'; done >>case.jsonl
+for program in "$hone run" "$worker" "$worker --set seeds=2"; do
+    # shellcheck disable=SC2086
+    refused "data: many bad rows (${program#"$bin/"})" "and 980 more bad rows" \
+        $program data.yaml --out new
+    [ "$(grep -c 'row 97:' err)" = 1 ] || fail "a problem was said twice"
+done
+
 plain() { refused "data: $1" "$2" "$hone" run data.yaml --out new; } # of case.jsonl
 {
     cat train.jsonl
@@ -278,6 +287,14 @@ find done -type f ! -name '*lock*' ! -name log ! -name report.html -exec sha256s
     sort >after
 grep -v report.html before | cmp - after || fail "it was written over"
 
+echo "what a resume counts on is missing"
+rm done/sft/metrics.jsonl
+printf x >>done/sft/final/model.safetensors
+expect 2 "$hone" run job.yaml --out done --resume
+says "metrics.jsonl: is missing"
+rm -rf done
+expect 0 "$hone" run job.yaml --out done
+
 # ---- numbers ----
 
 for steps in 3 20; do
@@ -345,6 +362,28 @@ for program in hone honed hone-worker; do
     expect 0 "$bin/$program" --version
     grep -q "^$program [0-9]" out || fail "no version"
 done
+
+# ---- permission ----
+
+nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+if [ "$(id -u)" != 0 ]; then
+    nobody=()
+fi
+if [ "$(id -u)" != 0 ] || { command -v setpriv >/dev/null && "${nobody[@]}" "$hone" --version >out 2>err; }; then
+    chmod 755 "$dir"
+    for file in train.jsonl model/config.json model/model.safetensors model/vocab.txt; do
+        chmod 000 $file
+        refused "no permission: $file" "$file: Permission denied" \
+            "${nobody[@]}" "$hone" check job.yaml
+        chmod 644 $file
+    done
+    chmod 555 "$dir"
+    refused "no permission: the run's folder" "Permission denied" \
+        env TMPDIR=/tmp "${nobody[@]}" "$hone" run job.yaml --out "$dir/new"
+    chmod 755 "$dir"
+else
+    echo "skipped: no permission: setpriv gives up no rights here"
+fi
 
 # ---- disks ----
 

@@ -16,9 +16,14 @@ int curve_open(struct curve *r, const char *dir, long long keep, struct err *e)
     have = file_size(r->path);
     if (have < 0 && !keep)
         return file_append(r->path, "", 0, e);
-    if (have < keep)
-        return err_set(e, ERR_CORRUPT, "%s: %lld bytes, the checkpoint says %lld", r->path,
-                       have, keep);
+    if (have < keep) {
+        if (have < 0)
+            err_set(e, ERR_CORRUPT, "%s: is missing, the checkpoint counts on it", r->path);
+        else
+            err_set(e, ERR_CORRUPT, "%s: cut short: %lld bytes, the checkpoint says %lld",
+                    r->path, have, keep);
+        return err_mend(e, "put it back, or start over in another --out");
+    }
     return file_truncate(r->path, (size_t)keep, e);
 }
 

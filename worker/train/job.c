@@ -23,8 +23,10 @@ static int load_split(struct job *j, enum split split, struct err *e)
         if (p.item[i].warning)
             log_warn("%s%s%s", p.item[i].where, *p.item[i].where ? ": " : "",
                      p.item[i].message);
-    if (r && p.errors > 1)
+    if (r && p.errors > 1) {
         problems_print(&p, "hone");
+        err_set(e, r, "%s: problems in the data, nothing was started", j->spec->file);
+    }
     problems_fini(&p);
     return r;
 }

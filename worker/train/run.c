@@ -215,6 +215,7 @@ static int run_seed(const struct run_options *o, const char *run, long k, long s
 static int run_seeds(const struct spec *spec, const struct run_options *o, struct err *e)
 {
     double started = clock_wall(), begin = clock_now();
+    struct job j = {0};
     struct folder f;
     int r;
 
@@ -222,7 +223,11 @@ static int run_seeds(const struct spec *spec, const struct run_options *o, struc
         err_set(e, ERR_CONFIG, "--stage and seeds: %ld do not go together", spec->seeds);
         return err_mend(e, "give --set seeds=1 --set seed=N");
     }
-    r = folder_open(&f, spec, o->out, NULL, o->resume, e);
+    /* Wrong data leaves no folder behind; each seed reads it again. */
+    r = o->resume ? 0 : job_open(&j, spec, e);
+    job_close(&j);
+    if (!r)
+        r = folder_open(&f, spec, o->out, NULL, o->resume, e);
     if (r)
         return r;
     for (long k = 1; !r && k <= spec->seeds; k++)
