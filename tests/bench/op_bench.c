@@ -5,7 +5,8 @@
  * and as a share of the FMA limit, beside oneDNN's with prepacked weights where it was
  * found; the other operators in GB/s or GFLOP/s; and one training step of MiniLM (16 texts
  * of 25 tokens) put together from them. The best of several runs counts: others use the
- * machine. */
+ * machine. With --cpu-time one thread is measured by its CPU time, which does not run while
+ * a neighbour has the core; several threads always by the wall clock. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
