@@ -110,7 +110,7 @@ static int in_bounds(struct reader *r, const struct opt *o, const struct node *n
 {
     if (x >= o->min && x <= o->max)
         return 1;
-    if (isinf(o->max) || o->max >= 1e15)
+    if (x < o->min && (isinf(o->max) || o->max >= 1e15))
         problems_add(r->p, n, NULL, "\"%s\" is %s, must be at least %g", o->key, n->text,
                      o->min);
     else

@@ -81,6 +81,7 @@ set_ stages.sft.batch=99999999999999999999 'must be a whole number'
 set_ 'stages.sft.epochs=[1]' 'found a list'
 [ "$(wc -l <err)" = 1 ] || fail "what follows from a problem was reported too"
 set_ stages.sft.select=bst 'did you mean "best"?'
+set_ stages.rm.select_metric=accuracy 'stage rm does not measure "accuracy"'
 set_ 'stages.sft.needs=[ppo]' 'runs in a circle: sft -> ppo -> sft'
 set_ 'stages.sft.needs=[nope]' 'which is no stage of this job'
 set_ nokey 'expected KEY=VALUE'

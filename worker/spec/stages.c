@@ -42,6 +42,37 @@ static int metric_index(const char *name)
     return -1;
 }
 
+/* Does an evaluation of this stage give the metric? */
+static int has_metric(const struct reading *r, const struct stage *stage, const char *name)
+{
+    const struct task_spec *t = &r->s->task;
+
+    if (!stage->metrics)
+        return 1;
+    if ((!strcmp(name, "mae") || !strcmp(name, "qwk")) &&
+        (t->order != ORDER_ORDINAL || t->labels.n < 3))
+        return 0;
+    for (const char *const *m = stage->metrics; *m; m++)
+        if (!strcmp(*m, name))
+            return 1;
+    return 0;
+}
+
+static void check_metric(struct reading *r, const struct stage_spec *st,
+                         const struct node *at, const char *name)
+{
+    struct str mend = {0};
+
+    if (!name || has_metric(r, st->stage, name))
+        return;
+    for (const char *const *m = st->stage->metrics; *m; m++)
+        if (has_metric(r, st->stage, *m))
+            str_addf(&mend, "%s%s", mend.len ? ", " : "one of ", *m);
+    problems_add(r->p, at, str_get(&mend), "stage %s does not measure \"%s\"", st->name,
+                 name);
+    str_fini(&mend);
+}
+
 /* stop: {metric: nll, patience: 3} */
 static void read_stop(struct reading *r, struct stage_spec *st)
 {
@@ -56,10 +87,11 @@ static void read_stop(struct reading *r, struct stage_spec *st)
     if (!st->common.stop)
         return;
     opt_defaults(options, &keys);
-    keys.metric = metric_index("nll");
+    keys.metric = metric_index(has_metric(r, st->stage, "nll") ? "nll" : "loss");
     opt_apply(options, &keys, st->common.stop, "", NULL, &r->s->arena, r->p);
     st->common.stop_metric = spec_metric_names[keys.metric];
     st->common.stop_patience = keys.patience;
+    check_metric(r, st, st->common.stop, st->common.stop_metric);
 }
 
 static void read_stage(struct reading *r, struct stage_spec *st, const struct stage *stage,
@@ -93,6 +125,9 @@ static void read_stage(struct reading *r, struct stage_spec *st, const struct st
     else if (c->steps == 0 && c->epochs == 0)
         c->epochs = stage->default_epochs;
     read_stop(r, st);
+    if (c->select_metric >= 0)
+        check_metric(r, st, node_get(n, "select_metric"),
+                     spec_metric_names[c->select_metric]);
 }
 
 /* Default of `needs`: what the stage uses and what its `init` names, if the job has it. */

@@ -44,6 +44,7 @@ const struct stage stage_eval = {
     .help = "measure a classifier, without training",
     .options = options,
     .default_metric = "accuracy",
+    .metrics = clahf_classifier_metrics,
     .check = check,
     .shape = shape,
     .init_from = init_from,

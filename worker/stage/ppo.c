@@ -304,6 +304,7 @@ const struct stage stage_ppo = {
     .default_epochs = 10,
     .default_dropout = 0,
     .default_metric = "accuracy",
+    .metrics = clahf_classifier_metrics,
     .uses = uses,
     .check = check,
     .shape = shape,

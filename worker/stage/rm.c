@@ -162,6 +162,8 @@ static int evaluate(struct stage_run *run, const int *label, size_t n, const flo
     return 0;
 }
 
+static const char *const metrics[] = {"top1_accuracy", "ordered_accuracy", "loss", NULL};
+
 const struct stage stage_rm = {
     .name = "rm",
     .help = "ranking reward model over the label candidates",
@@ -171,6 +173,7 @@ const struct stage stage_rm = {
     .default_epochs = 10,
     .default_dropout = -1,
     .default_metric = "top1_accuracy",
+    .metrics = metrics,
     .separable = 1,
     .check = check,
     .shape = shape,

@@ -62,6 +62,7 @@ const struct stage stage_sft = {
     .default_epochs = 10,
     .default_dropout = -1,
     .default_metric = "accuracy",
+    .metrics = clahf_classifier_metrics,
     .separable = 1,
     .shape = shape,
     .loss = loss,

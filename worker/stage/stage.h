@@ -76,6 +76,9 @@ struct stage {
     size_t config_size;
     double default_lr, default_epochs, default_dropout;
     const char *default_metric; /* `select: best` by this, higher is better unless "nll" */
+    /* What evaluate() gives and `select_metric` and `stop` may name (NULL-terminated; NULL:
+     * any); mae and qwk are for ordinal tasks alone. */
+    const char *const *metrics;
     /* Stages whose outputs it takes when the job has them (NULL-terminated, or NULL): the
      * default of `needs`. A stage named by its `init` key is added by itself. */
     const char *const *uses;

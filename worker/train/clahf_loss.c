@@ -302,6 +302,9 @@ int clahf_is_ordinal(const struct spec *spec)
     return spec->task.order == ORDER_ORDINAL && spec->task.labels.n > 2;
 }
 
+const char *const clahf_classifier_metrics[] = {"accuracy", "macro_f1", "mcc", "ece",
+                                                "nll",      "mae",      "qwk", NULL};
+
 int clahf_evaluate_classifier(struct stage_run *run, const int *label, size_t n,
                               const float *logits, struct metric_list *m, struct err *e)
 {

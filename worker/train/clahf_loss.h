@@ -84,6 +84,7 @@ double clahf_next_beta(const struct kl_control *c, double beta, double kl);
  * where the labels are ordered. */
 int clahf_evaluate_classifier(struct stage_run *run, const int *label, size_t n,
                               const float *logits, struct metric_list *m, struct err *e);
+extern const char *const clahf_classifier_metrics[]; /* that it gives */
 
 /* Do the labels have an order that MAE and kappa can measure? */
 int clahf_is_ordinal(const struct spec *spec);
