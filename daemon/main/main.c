@@ -180,7 +180,7 @@ int main(int argc, char **argv)
     if (!rc)
         rc = start(&s, &e);
     if (rc)
-        err_print(&e, "honed");
+        err_print(&e, "hone");
     else
         io_uv_run(s.io);
     stop(&s);
