@@ -131,7 +131,7 @@ static int run_in(const struct folder *f, struct job *j, struct spec *spec,
     if (!r && !ran && is_whole(f->path))
         w = 0; /* its summary says when it ran */
     else if (o->stage)
-        w = summary_write_run(f->path, spec, r ? state : NULL, 0, 0, r ? &second : e);
+        w = summary_write_run(f->path, spec, r ? state : NULL, started, 0, r ? &second : e);
     else
         w = summary_write_run(f->path, spec, state, started, clock_now() - begin,
                               r ? &second : e);

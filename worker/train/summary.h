@@ -35,8 +35,8 @@ struct stage_facts {
 int summary_stage(const struct stage_facts *f, struct err *e);
 
 /* state NULL: "done" when every stage of the job is, else "running" (one stage was run for
- * a daemon). started: wall clock, 0 = as in the file that is there (else now); seconds 0 =
- * from `started` to now. */
+ * a daemon). started: wall clock. seconds 0: one stage of several; then the start is that
+ * of the file that is there (else `started`), and the time runs from it until now. */
 int summary_write_run(const char *run, const struct spec *spec, const char *state,
                       double started, double seconds, struct err *e);
 

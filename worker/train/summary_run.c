@@ -313,8 +313,8 @@ static int add_output(struct summary *s, struct err *e)
 
 /* ---- the whole ----------------------------------------------------------------------- */
 
-/* When the run began, from the summary that is there. */
-static double earlier_start(const char *run)
+/* When the run began: as the summary that is there says, or `otherwise`. */
+static double earlier_start(const char *run, double otherwise)
 {
     char path[FILE_PATH_MAX];
     json_t *o = NULL;
@@ -325,7 +325,7 @@ static double earlier_start(const char *run)
         !json_read(path, SUMMARY_BYTES_MAX, &o, &e))
         started = json_number_value(json_object_get(o, "started_unix"));
     json_decref(o);
-    return started > 0 ? started : clock_wall();
+    return started > 0 ? started : otherwise;
 }
 
 static void add_header(struct summary *s, const char *state, double started, double seconds)
@@ -356,7 +356,7 @@ static int fill(struct summary *s, const char *state, double started, double sec
         return r;
     if (!state)
         state = unfinished ? "running" : "done";
-    add_header(s, state, started > 0 ? started : earlier_start(s->run), seconds);
+    add_header(s, state, seconds > 0 ? started : earlier_start(s->run, started), seconds);
     name = json_object_get(s->root, "name");
     if (!name || json_object_set(s->root, "stages", s->stages))
         return err_set(e, ERR_NOMEM, "out of memory");
