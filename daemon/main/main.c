@@ -111,7 +111,8 @@ static int start(struct server *s, struct err *e)
     int recovered, rc = take_state(s, e);
 
     if (!rc)
-        rc = store_open(&s->store, s->state, e);
+        rc = store_open(&s->store, s->state,
+                        s->owner_fd >= 0 ? STORE_EPHEMERAL : STORE_DURABLE, e);
     if (!rc)
         rc = store_recover(s->store, &recovered, e);
     if (!rc && recovered)

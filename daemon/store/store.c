@@ -84,7 +84,7 @@ static int migrate(struct store *s, struct err *e)
     return rc;
 }
 
-int store_open(struct store **out, const char *dir, struct err *e)
+int store_open(struct store **out, const char *dir, enum store_kind kind, struct err *e)
 {
     struct store *s = mem_alloc(sizeof *s);
     int rc;
@@ -98,12 +98,17 @@ int store_open(struct store **out, const char *dir, struct err *e)
     if (!rc) {
         sqlite3_busy_timeout(s->db, 2000);
         rc = execute(s,
-                     on_network(dir) ? "PRAGMA journal_mode = DELETE"
-                                     : "PRAGMA journal_mode = WAL",
+                     kind == STORE_EPHEMERAL ? "PRAGMA synchronous = OFF"
+                                             : "PRAGMA synchronous = FULL",
                      e);
     }
     if (!rc)
-        rc = execute(s, "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON", e);
+        rc = execute(s,
+                     on_network(dir) ? "PRAGMA journal_mode = DELETE"
+                                     : "PRAGMA journal_mode = WAL",
+                     e);
+    if (!rc)
+        rc = execute(s, "PRAGMA foreign_keys = ON", e);
     if (!rc)
         rc = migrate(s, e);
     if (rc) {

@@ -15,7 +15,10 @@
 
 struct store;
 
-int store_open(struct store **out, const char *dir, struct err *e);
+/* Durable: an acknowledged write survives power loss. Ephemeral: the state of a private
+ * daemon, which goes with it; nothing is synced. */
+enum store_kind { STORE_DURABLE, STORE_EPHEMERAL };
+int store_open(struct store **out, const char *dir, enum store_kind kind, struct err *e);
 void store_close(struct store *s);
 
 /* A new job with its stages: gives it its id. */

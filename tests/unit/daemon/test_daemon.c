@@ -118,7 +118,7 @@ static void open_world(struct world *w)
     snprintf(w->file, sizeof w->file, "%s/job.yaml", w->dir);
     snprintf(w->run, sizeof w->run, "%s/run", w->dir);
     assert_int_equal(file_write_atomic(w->file, "x", 1, &e), 0);
-    assert_int_equal(store_open(&w->store, w->dir, &e), 0);
+    assert_int_equal(store_open(&w->store, w->dir, STORE_DURABLE, &e), 0);
     w->io.ops = &ops;
     daemon_init(&w->d, &w->io, w->store, "unix:/nowhere", 1);
     snprintf(w->d.worker, sizeof w->d.worker, "/bin/hone-worker");

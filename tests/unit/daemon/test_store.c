@@ -40,7 +40,7 @@ static struct store *open_store(const char *dir)
     struct store *s;
     struct err e;
 
-    if (store_open(&s, dir, &e))
+    if (store_open(&s, dir, STORE_DURABLE, &e))
         fail_msg("%s", e.msg);
     return s;
 }
@@ -120,7 +120,7 @@ static void work(const char *dir, int tell)
     struct store *s;
     struct err e;
 
-    if (store_open(&s, dir, &e))
+    if (store_open(&s, dir, STORE_DURABLE, &e))
         _exit(1);
     for (;;) {
         struct job j = make_job();
@@ -182,7 +182,7 @@ static void test_foreign_file(void **state)
 
     snprintf(path, sizeof path, "%s/jobs.db", (char *)*state);
     assert_int_equal(file_write_atomic(path, "this is no database, not at all", 31, &e), 0);
-    assert_int_equal(store_open(&s, *state, &e), ERR_CORRUPT);
+    assert_int_equal(store_open(&s, *state, STORE_DURABLE, &e), ERR_CORRUPT);
     assert_non_null(strstr(e.msg, "jobs.db"));
     assert_null(s);
 }
