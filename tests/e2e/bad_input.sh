@@ -17,7 +17,7 @@ cleanup() {
     rm -rf "$dir"
 }
 trap cleanup EXIT
-export TMPDIR=$dir OMP_NUM_THREADS=1
+export TMPDIR=$dir
 unset XDG_RUNTIME_DIR
 python3 "$here/make_tiny.py" "$dir"
 cd "$dir"

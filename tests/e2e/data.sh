@@ -8,7 +8,6 @@ command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model";
 
 dir=$(mktemp -d /tmp/hone-data-XXXXXX)
 trap 'rm -rf "$dir"' EXIT
-export OMP_NUM_THREADS=1
 python3 "$here/make_tiny.py" "$dir"
 cd "$dir"
 

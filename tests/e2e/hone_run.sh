@@ -12,7 +12,7 @@ command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model";
 
 dir=$(mktemp -d /tmp/hone-e2e-XXXXXX)
 trap 'rm -rf "$dir"' EXIT
-export TMPDIR=$dir OMP_NUM_THREADS=1
+export TMPDIR=$dir
 unset XDG_RUNTIME_DIR
 python3 "$here/make_tiny.py" "$dir"
 cd "$dir"

@@ -66,7 +66,6 @@ static int worker(const char *fault, const char *const *words)
         dup2(fd, 2);
         if (fault)
             setenv("HONE_FAULT", fault, 1);
-        setenv("OMP_NUM_THREADS", "2", 0);
         execv(program, (char *const *)argv);
         _exit(127);
     }
