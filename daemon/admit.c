@@ -132,7 +132,10 @@ void admit_begin(struct rpc_call *call, const Hone__V1__SubmitRequest *in)
     a->lock_until = INFINITY;
     a->next = d->admissions;
     d->admissions = a;
-    rc = d->ending ? err_set(&e, ERR_FAILED, "honed is ending") : read_request(a, in, &e);
+    rc = access_check(&call->who, ACCESS_SUBMIT, NULL, &e);
+    if (!rc)
+        rc = d->ending ? err_set(&e, ERR_FAILED, "honed is ending")
+                       : read_request(a, in, &e);
     if (!rc)
         rc = start_check(d, a, &e);
     if (rc)
@@ -168,6 +171,7 @@ static int make_job(struct daemon *d, struct admission *a, struct job **out, str
     j->arena = a->arena;
     memset(&a->arena, 0, sizeof a->arena);
     j->name = a->plan.name;
+    j->owner = arena_strdup(&j->arena, a->call->who.user);
     j->file = a->file;
     j->set = a->set;
     j->n_set = a->n_set;
@@ -179,7 +183,7 @@ static int make_job(struct daemon *d, struct admission *a, struct job **out, str
     j->run = arena_strdup(&j->arena, a->run);
     j->lock = a->lock;
     a->lock = -1;
-    return j->run ? 0 : no_memory(e);
+    return j->run && j->owner ? 0 : no_memory(e);
 }
 
 static void commit(struct daemon *d, struct admission *a)

@@ -44,6 +44,7 @@ void conn_opened(struct daemon *d, uint64_t id)
         return;
     }
     c->id = id;
+    c->who = d->self;
     frame_reader_init(&c->in, FRAME_CAP_HELLO);
     c->next = d->conns;
     d->conns = c;
@@ -133,7 +134,7 @@ static int take_call(struct daemon *d, struct conn *c, const uint8_t *p, size_t 
 
     if (rc)
         return rc;
-    rpc_dispatch(d, c->id, (Hone__V1__Call *)m);
+    rpc_dispatch(d, c->id, &c->who, (Hone__V1__Call *)m);
     message_free(m);
     return 0;
 }

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/access.h"
 #include "proto/frame.h"
 
 struct daemon;
@@ -19,6 +20,7 @@ enum conn_role { CONN_UNKNOWN, CONN_CLIENT, CONN_WORKER };
 struct conn {
     uint64_t id;
     enum conn_role role;
+    struct access who; /* clients */
     struct frame_reader in;
     uint64_t job; /* CONN_WORKER */
     size_t stage;

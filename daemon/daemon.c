@@ -319,6 +319,7 @@ void daemon_init(struct daemon *d, struct io *io, struct store *store, const cha
     d->is_private = is_private;
     d->launcher = &launch_local;
     d->cores = count_cores();
+    access_self(&d->self);
     io->events = &events;
     io->ctx = d;
 }

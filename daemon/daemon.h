@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "base/file.h"
+#include "daemon/access.h"
 #include "daemon/conn.h"
 #include "daemon/io.h"
 #include "daemon/job.h"
@@ -27,6 +28,7 @@ struct daemon {
     const struct launch_backend *launcher;
     const char *address; /* where workers dial */
     char worker[FILE_PATH_MAX];
+    struct access self; /* whom a peer on a Unix socket turns out to be */
     int cores;
     int is_private; /* ends with its owner */
     int ending;     /* takes nothing new; stops when nothing runs */

@@ -49,7 +49,7 @@ struct job_stage {
 struct job {
     struct arena arena;
     uint64_t id;
-    const char *name, *file, *run;
+    const char *name, *file, *run, *owner;
     const char **set;
     size_t n_set;
     int resume;

@@ -4,6 +4,8 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "daemon/conn.h"
+#include "daemon/daemon.h"
+#include "daemon/watch.h"
 #include "proto/message.h"
 
 Hone__V1__Hone_Service rpc_service = HONE__V1__HONE__INIT(rpc_);
@@ -65,7 +67,36 @@ void rpc_drop(struct rpc_call *call)
     mem_free(call);
 }
 
-void rpc_dispatch(struct daemon *d, uint64_t conn, const Hone__V1__Call *call)
+struct job *rpc_find_job(struct rpc_call *call, uint64_t id, enum access_need need)
+{
+    struct job *j = daemon_find_job(call->d, id);
+    struct err e;
+    int rc = j ? access_check(&call->who, need, j, &e)
+               : err_set(&e, ERR_CONFIG, "no job %llu", (unsigned long long)id);
+
+    if (!rc)
+        return j;
+    rpc_fail(call, &e);
+    return NULL;
+}
+
+void rpc_reply_job(struct rpc_call *call, const struct job *j)
+{
+    struct arena a = {0};
+    Hone__V1__Job *m = watch_job_message(&a, j);
+    struct err e;
+
+    if (m) {
+        rpc_reply(&m->base, call);
+    } else {
+        err_set(&e, ERR_NOMEM, "out of memory");
+        rpc_fail(call, &e);
+    }
+    arena_fini(&a);
+}
+
+void rpc_dispatch(struct daemon *d, uint64_t conn, const struct access *who,
+                  const Hone__V1__Call *call)
 {
     ProtobufCService *service = &rpc_service.base;
     const ProtobufCServiceDescriptor *desc = service->descriptor;
@@ -87,7 +118,7 @@ void rpc_dispatch(struct daemon *d, uint64_t conn, const Hone__V1__Call *call)
     }
     ctx = mem_alloc(sizeof *ctx);
     if (ctx) {
-        *ctx = (struct rpc_call){d, conn, call->id};
+        *ctx = (struct rpc_call){d, conn, call->id, *who};
         service->invoke(service, (unsigned)(method - desc->methods), request, rpc_reply,
                         ctx);
     } else {

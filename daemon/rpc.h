@@ -10,32 +10,42 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "daemon/access.h"
 #include "hone.pb-c.h"
 #include "wire.pb-c.h"
 
 struct daemon;
+struct job;
 
 struct rpc_call {
     struct daemon *d;
     uint64_t conn;
     uint32_t id;
+    struct access who; /* the caller */
 };
 
 extern Hone__V1__Hone_Service rpc_service;
 
-void rpc_dispatch(struct daemon *d, uint64_t conn, const Hone__V1__Call *call);
+void rpc_dispatch(struct daemon *d, uint64_t conn, const struct access *who,
+                  const Hone__V1__Call *call);
 
 void rpc_reply(const ProtobufCMessage *m, void *ctx); /* the last message; frees the call */
 void rpc_more(struct rpc_call *call, const ProtobufCMessage *m);
 void rpc_fail(struct rpc_call *call, const struct err *e); /* frees the call */
 void rpc_drop(struct rpc_call *call);                      /* nobody listens any more */
 
+/* What most handlers begin and end with. rpc_find_job(): the job, or NULL when there is
+ * none or the caller may not: the call has failed then. */
+struct job *rpc_find_job(struct rpc_call *call, uint64_t id, enum access_need need);
+void rpc_reply_job(struct rpc_call *call, const struct job *j);
+
 #define RPC_HANDLER(method, Request, Reply)                                                \
     void rpc_##method(Hone__V1__Hone_Service *service, const Hone__V1__##Request *in,      \
                       Hone__V1__##Reply##_Closure reply, void *ctx)
 RPC_HANDLER(submit, SubmitRequest, SubmitReply);
 RPC_HANDLER(get_job, GetJobRequest, Job);
-RPC_HANDLER(control, ControlRequest, Job);
+RPC_HANDLER(cancel, CancelRequest, Job);
+RPC_HANDLER(checkpoint, JobRequest, Job);
 RPC_HANDLER(watch, WatchRequest, Event);
 
 #endif

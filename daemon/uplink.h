@@ -8,6 +8,7 @@
 #include "daemon/daemon.h"
 #include "hone.pb-c.h"
 #include "wire.pb-c.h"
+#include "worker.pb-c.h"
 
 /* A worker's Hello: 0 and the connection knows its stage, or ERR_DENIED. */
 int uplink_hello(struct daemon *d, struct conn *c, const Hone__V1__Hello *h,

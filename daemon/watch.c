@@ -26,6 +26,8 @@ Hone__V1__Job *watch_job_message(struct arena *a, const struct job *j)
     m->name = (char *)(uintptr_t)j->name;
     m->state = (char *)(uintptr_t)job_state_name(j->state);
     m->run = (char *)(uintptr_t)j->run;
+    m->owner = (char *)(uintptr_t)j->owner;
+    m->file = (char *)(uintptr_t)j->file;
     m->has_exit_status = job_ended(j);
     m->exit_status = (uint32_t)j->exit_status;
     m->message = (char *)(uintptr_t)j->message;

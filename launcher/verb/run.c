@@ -44,7 +44,7 @@ struct run {
     int said_checking;
     struct session session;
     struct progress *progress;
-    uint32_t submit_id, watch_id, control_id;
+    uint32_t submit_id, watch_id, cancel_id;
     uint64_t job; /* 0: not yet accepted */
     char folder[FILE_PATH_MAX];
     int status; /* exit status; valid once ended */
@@ -152,13 +152,14 @@ static int submit(struct run *r, struct err *e)
     return client_send(r->session.client, "Submit", &m.base, &r->submit_id, e);
 }
 
-static int control(struct run *r, Hone__V1__Word word, struct err *e)
+static int cancel(struct run *r, int now, struct err *e)
 {
-    Hone__V1__ControlRequest m = HONE__V1__CONTROL_REQUEST__INIT;
+    Hone__V1__CancelRequest m = HONE__V1__CANCEL_REQUEST__INIT;
 
     m.id = r->job;
-    m.word = word;
-    return client_send(r->session.client, "Control", &m.base, &r->control_id, e);
+    m.has_now = 1;
+    m.now = now;
+    return client_send(r->session.client, "Cancel", &m.base, &r->cancel_id, e);
 }
 
 static void print_problem(const Hone__V1__Problem *p)
@@ -237,7 +238,7 @@ static int take_reply(struct run *r, const Hone__V1__Reply *reply, struct err *e
         if (!rc)
             rc = take_event(r, (Hone__V1__Event *)m);
     } else {
-        return 0; /* of a Control: the events tell */
+        return 0; /* of a Cancel: the events tell */
     }
     message_free(m);
     return rc;
@@ -269,9 +270,9 @@ static int take_signal(struct run *r, struct err *e)
         return err_set(e, ERR_STOPPED, "stopped before anything was started");
     if (++r->stops == 1) {
         progress_say(r->progress, "stopping: saving a checkpoint (again: stop at once)");
-        return control(r, HONE__V1__WORD__STOP, e);
+        return cancel(r, 0, e);
     }
-    return control(r, HONE__V1__WORD__ABORT, e);
+    return cancel(r, 1, e);
 }
 
 /* honed has gone: what it was, and what the user can do. */

@@ -20,7 +20,7 @@ static const ProtobufCMessageDescriptor *const kinds[] = {
     &hone__v1__submit_request__descriptor,
     &hone__v1__submit_reply__descriptor,
     &hone__v1__event__descriptor,
-    &hone__v1__control_request__descriptor,
+    &hone__v1__cancel_request__descriptor,
     &hone__v1__up__descriptor,
     &hone__v1__down__descriptor,
 };

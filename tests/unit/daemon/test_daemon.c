@@ -189,13 +189,14 @@ static void watch(struct world *w, uint64_t id)
     call(w, 2, "Watch", &m.base);
 }
 
-static void control(struct world *w, uint64_t id, Hone__V1__Word word)
+static void cancel(struct world *w, uint64_t id, int now)
 {
-    Hone__V1__ControlRequest m = HONE__V1__CONTROL_REQUEST__INIT;
+    Hone__V1__CancelRequest m = HONE__V1__CANCEL_REQUEST__INIT;
 
     m.id = id;
-    m.word = word;
-    call(w, 3, "Control", &m.base);
+    m.has_now = 1;
+    m.now = now;
+    call(w, 3, "Cancel", &m.base);
 }
 
 static void ends(struct world *w, uint64_t child, int status, int signal, const char *out)
@@ -294,9 +295,9 @@ static void test_stop_then_abort(void **state)
     begin(&w);
     ends(&w, 1, 0, 0, verdict);
     watch(&w, 1);
-    control(&w, 1, HONE__V1__WORD__STOP);
+    cancel(&w, 1, 0);
     assert_int_equal(w.killed[2], SIGTERM); /* it has no link */
-    control(&w, 1, HONE__V1__WORD__ABORT);
+    cancel(&w, 1, 1);
     assert_int_equal(w.killed[2], SIGKILL);
     ends(&w, 2, 0, SIGKILL, "");
     count_replies(&w, &status);
