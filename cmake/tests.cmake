@@ -7,10 +7,24 @@ hone_tests(unit/model quick hone_model)
 hone_tests(unit/spec quick hone_worker)
 hone_tests(unit/train quick hone_worker)
 hone_tests(unit/daemon quick hone_daemon hone_link)
+hone_tests(unit/kernels quick hone_kernels)
 hone_tests(op quick hone_kernels)
 hone_tests(golden quick hone_worker)
 hone_tests(family quick hone_worker)
 hone_tests(stage slow hone_worker)
+
+# Plug-ins that are right, or wrong in one way.
+foreach(fake good: abi:FAKE_ABI=4242u size:FAKE_SIZE=24u hole:FAKE_HOLE=1 name:FAKE_NAME=hone)
+    string(REGEX REPLACE ":.*" "" name ${fake})
+    string(REGEX REPLACE "^[^:]*:" "" define ${fake})
+    add_library(fake_${name} MODULE ${PROJECT_SOURCE_DIR}/tests/unit/kernels/fake_plugin.c)
+    target_compile_definitions(fake_${name} PRIVATE ${define})
+    set_target_properties(fake_${name} PROPERTIES PREFIX ""
+        LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+    add_dependencies(unit_kernels_plugin fake_${name})
+endforeach()
+set_property(TEST unit_kernels_plugin APPEND PROPERTY
+    ENVIRONMENT "HONE_FAKES=${PROJECT_BINARY_DIR}/tests")
 
 # tests/<folder>/<name>.sh is the ctest <folder>_<name>. Exit 77: skipped.
 function(hone_script_tests folder label)

@@ -1,34 +1,19 @@
-/* The table of back ends: the reference, complete by the linker's word, and the CPU back
- * end, which overrides what it does faster.
+/* The table of back ends: the reference, complete by the linker's word; the CPU back end,
+ * which overrides what it does faster; and the CUDA back end, a plug-in (plugin.h) that is
+ * looked for once, when it is first asked for, and stays for the life of the process.
  *
- * backend_find() fails with NULL for a name nobody has; it opens nothing and cannot fail
- * otherwise. */
+ * backend_find() fails with NULL for a name nobody has, and for a plug-in that cannot be
+ * used; backend_reason() then says why. */
 #include "kernels/backend.h"
 
-#include <stdarg.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/fail.h"
-
-static _Thread_local char op_message[256];
-
-int op_fail(int code, const char *fmt, ...)
-{
-    va_list ap;
-
-    va_start(ap, fmt);
-    vsnprintf(op_message, sizeof op_message, fmt, ap);
-    va_end(ap);
-    return code;
-}
-
-const char *op_error(void)
-{
-    return op_message;
-}
+#include "kernels/plugin.h"
 
 static int ref_devices(void)
 {
@@ -95,11 +80,41 @@ static const struct backend backend_ref = {.abi = HONE_BACKEND_ABI,
 #undef X
 };
 
+static pthread_once_t cuda_once = PTHREAD_ONCE_INIT;
+static const struct backend *backend_cuda;
+static char cuda_reason[512];
+
+static void find_cuda(void)
+{
+    backend_cuda =
+        plugin_find("hone-cuda.so", "HONE_CUDA_PLUGIN", cuda_reason, sizeof cuda_reason);
+    if (backend_cuda && backend_cuda->devices() < 1)
+        backend_cuda->describe(cuda_reason, sizeof cuda_reason);
+}
+
+static const struct backend *cuda(void)
+{
+    pthread_once(&cuda_once, find_cuda);
+    return backend_cuda;
+}
+
 const struct backend *backend_find(const char *name)
 {
     if (!strcmp(name, "ref"))
         return &backend_ref;
+    if (!strcmp(name, "cuda"))
+        return cuda();
+    if (!strcmp(name, "auto") && cuda() && !*cuda_reason)
+        return backend_cuda;
     if (!strcmp(name, "cpu") || !strcmp(name, "auto"))
         return cpu_backend(&backend_ref);
     return NULL;
+}
+
+const char *backend_reason(const char *name)
+{
+    if (strcmp(name, "cuda") != 0)
+        return backend_find(name) ? "" : "no such back end";
+    cuda();
+    return cuda_reason;
 }

@@ -5,7 +5,8 @@
  * end overrides what it does faster and inherits the rest if it works on host memory.
  *
  * Invariant: a table from backend_find() has no NULL operator. `abi` and `size` must equal
- * the host's: plug-ins ship with the host. No device is "0 devices", never an error. */
+ * the host's: plug-ins ship with the host. No device is "0 devices", never an error:
+ * describe() then says why. */
 #ifndef KERNELS_BACKEND_H
 #define KERNELS_BACKEND_H
 
@@ -39,8 +40,12 @@ struct backend {
 
 #define HONE_BACKEND_ABI 1u
 
-/* "auto" and "cpu": the CPU back end; "ref": the reference. NULL: no such back end. */
+/* "cpu", "ref" (the reference), "cuda" (a plug-in, see plugin.h), or "auto": cuda where it
+ * has a device, else cpu. NULL: no such back end, or its plug-in is not usable. */
 const struct backend *backend_find(const char *name);
+
+/* Why a back end is not there or has no device, in one line; "" when it can be used. */
+const char *backend_reason(const char *name);
 
 /* Reference operators, callable by other host back ends. */
 #define X(op) int ref_##op(const struct op##_args *);

@@ -143,15 +143,14 @@ struct embedding_args {
 };
 /* dtable[row] += sum of dy over the tokens with index row, in token order: deterministic.
  * `order` lists the tokens sorted by (index, token); segment s covers order[start[s]] ..
- * order[start[s + 1] - 1], all of one index. touched[row] = 1 for each row met. */
+ * order[start[s + 1] - 1], all of one index. */
 struct embedding_backward_args {
     const int *index; /* (T) */
     const int *order; /* (T) */
     const int *start; /* (n_segments + 1) */
     long n_segments, T, D;
-    const float *dy;        /* (T,D) */
-    float *dtable;          /* (rows, D) */
-    unsigned char *touched; /* (rows) or NULL */
+    const float *dy; /* (T,D) */
+    float *dtable;   /* (rows, D) */
 };
 
 /* Rotary positions (Su et al. 2021), in place on x (T, heads, d) with token stride ld: pair
@@ -241,7 +240,8 @@ struct add_args {
  *   g = grad * grad_scale; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
  *   p -= lr * (decay * p + (m / (1-b1^step)) / (sqrt(v / (1-b2^step)) + eps)).
  * live: rows of `width` elements whose flag is 0 have never had a gradient: their moments
- * are zero, so without decay they are left alone exactly. Gradients are set to 0. */
+ * are zero, so without decay they are left alone exactly. Gradients are set to 0.
+ * On every back end the list of tensors, `live` and grad_norm's `sum` are host memory. */
 struct adamw_tensor {
     float *p, *grad, *m, *v;
     long n;

@@ -50,8 +50,6 @@ static void embedding_backward_task(void *arg, long i, int worker)
 
         for (int k = a->start[s]; k < a->start[s + 1]; k++)
             loops->add(a->dy + (long)a->order[k] * a->D + c, a->dtable + row * a->D + c, n);
-        if (a->touched && c == 0)
-            a->touched[row] = 1;
     }
 }
 

@@ -14,8 +14,6 @@ int ref_embedding_backward(const struct embedding_backward_args *a)
                 sum += a->dy[(long)a->order[i] * a->D + c];
             a->dtable[row * a->D + c] = (float)(a->dtable[row * a->D + c] + sum);
         }
-        if (a->touched)
-            a->touched[row] = 1;
     }
     return 0;
 }

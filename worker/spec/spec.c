@@ -148,18 +148,25 @@ static void read_data(struct reading *r, const struct model_info *info, int know
                  info->positions);
 }
 
+const char *spec_device(const struct spec *s)
+{
+    static const char *const names[] = {"auto", "cpu", "cuda"};
+
+    return names[s->resources.device];
+}
+
 static void read_resources(struct reading *r)
 {
-    static const char *const devices[] = {"auto", "cpu", "cuda"};
     struct resources *o = &r->s->resources;
     const struct node *at = r->keys.resources;
     char where[FILE_PATH_MAX];
 
     opt_defaults(resource_options, o);
     opt_apply(resource_options, o, at, r->s->folder, NULL, &r->s->arena, r->p);
-    if (!backend_find(devices[o->device]))
+    if (*backend_reason(spec_device(r->s)))
         problems_add(r->p, node_get(at, "device"), "device: auto",
-                     "device \"%s\" has no back end in this build", devices[o->device]);
+                     "device \"%s\" cannot be used here: %s", spec_device(r->s),
+                     backend_reason(spec_device(r->s)));
     if (o->precision > 1)
         problems_add(r->p, node_get(at, "precision"), "precision: auto",
                      "the CPU back end of this build computes in f32 alone");

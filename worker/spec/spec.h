@@ -85,6 +85,7 @@ struct spec {
 int spec_read(struct spec *s, const char *path, const char *const *set, struct problems *p,
               struct err *e);
 void spec_fini(struct spec *s);
+const char *spec_device(const struct spec *s); /* "auto", "cpu", "cuda": for backend_find */
 void spec_write_resolved(const struct spec *s, struct str *out); /* YAML, absolute paths */
 /* The metric `select: best` goes by: select_metric by name, else the stage's default. */
 const char *spec_select_metric(const struct stage_spec *s);

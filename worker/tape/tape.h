@@ -29,8 +29,8 @@ struct param {
     int trainable;
     int decay;              /* weight decay applies (not to biases and norms) */
     int new_head;           /* made by us, not in the checkpoint */
-    unsigned char *touched; /* embeddings: rows with a gradient since zeroed */
-    unsigned char *live;    /* embeddings: rows that ever had a gradient */
+    unsigned char *touched; /* embeddings: rows met since gradients were zeroed; host */
+    unsigned char *live;    /* embeddings: rows that ever had a gradient; host */
     struct op_pack pack[2]; /* of W for x W^T, and for dy W */
 };
 

@@ -142,7 +142,10 @@ int job_open(struct job *j, const struct spec *spec, struct err *e)
     memset(j, 0, sizeof *j);
     j->spec = spec;
     j->K = (int)spec->task.labels.n;
-    j->backend = backend_find("auto");
+    j->backend = backend_find(spec_device(spec));
+    if (!j->backend)
+        return err_set(e, ERR_DEVICE, "device \"%s\" cannot be used here: %s",
+                       spec_device(spec), backend_reason(spec_device(spec)));
     j->backend->set_threads((int)spec->resources.threads);
     for (int split = 0; !r && split < SPLITS; split++)
         r = load_split(j, (enum split)split, e);

@@ -280,7 +280,7 @@ static void make_plan(struct plan *c)
     check_tokens(c);
     if (c->problems.errors)
         return;
-    c->backend = backend_find("auto");
+    c->backend = backend_find(spec_device(&c->spec));
     c->backend->set_threads((int)c->spec.resources.threads);
     if (c->brief) {
         if (plan_briefly(c, &e))

@@ -365,7 +365,7 @@ static int open_model(struct check *c, const char *dir, const char *backend, str
 
     o.backend = backend_find(backend);
     if (!o.backend)
-        return err_set(e, ERR_USAGE, "no back end \"%s\" here", backend);
+        return err_set(e, ERR_USAGE, "device \"%s\": %s", backend, backend_reason(backend));
     if (model_read_info(dir, &info, e))
         return e->code;
     o.head = head_wanted(&c->g, &info);

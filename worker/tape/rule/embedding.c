@@ -34,8 +34,7 @@ static int backward(struct tape *t, struct tape_node *node)
                                             .T = n->y->rows,
                                             .D = n->y->cols,
                                             .dy = n->y->grad,
-                                            .dtable = n->table[i]->grad,
-                                            .touched = n->table[i]->touched};
+                                            .dtable = n->table[i]->grad};
 
         if (param_trains(n->table[i]))
             TAPE_RUN(t, embedding_backward, &a);
@@ -71,6 +70,8 @@ static int counting_sort(struct tape *t, const int *index, long T, const struct 
         at += c;
         if (p->live)
             p->live[r] = 1;
+        if (p->touched)
+            p->touched[r] = 1;
     }
     start[s] = at;
     for (long i = 0; i < T; i++)
