@@ -65,3 +65,18 @@ function(hone_tests folder label)
             ENVIRONMENT "HONE_BIN=${PROJECT_BINARY_DIR}/bin;HONE_SHARED=${HONE_SHARED}")
     endforeach()
 endfunction()
+
+# hone_module(<name> <folder> DEPS <target>...)
+#
+# A part that is loaded on demand (base/module.h), from every .c file of the folder:
+# lib/hone/<name>.so. Everything of ours that it calls is in base/, compiled into it.
+function(hone_module name dir)
+    cmake_parse_arguments(M "" "" "DEPS" ${ARGN})
+    file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${dir}/*.c)
+    add_library(${name} MODULE ${sources})
+    target_link_libraries(${name} PRIVATE hone_base ${M_DEPS} -Wl,--exclude-libs,ALL)
+    set_target_properties(${name} PROPERTIES PREFIX ""
+        LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib/hone)
+    install(TARGETS ${name} LIBRARY DESTINATION lib/hone)
+    set_property(GLOBAL APPEND PROPERTY HONE_MODULES ${name})
+endfunction()

@@ -4,7 +4,7 @@
 
 packages_build=(build-essential cmake ninja-build pkg-config libuv1-dev libprotobuf-c-dev
     protobuf-c-compiler libsqlite3-dev libyaml-dev libjansson-dev libutf8proc-dev
-    libxxhash-dev libmd-dev zlib1g-dev libzstd-dev)
+    libxxhash-dev libmd-dev zlib1g-dev libzstd-dev libssl-dev)
 packages_fetch=(python3 python3-pip ca-certificates)
 packages_test=(libcmocka-dev clang-format-14 python3 procps)
 
@@ -22,7 +22,7 @@ packages_need() {
         fi
         echo "hone: no apt-get here; install these libraries with their headers:" >&2
         echo "  libuv protobuf-c sqlite3 libyaml jansson utf8proc xxhash libmd" >&2
-        echo "  zlib zstd" >&2
+        echo "  zlib zstd openssl" >&2
         echo "  a C compiler, cmake, ninja, pkg-config" >&2
         echo "  (Debian's names: ${missing[*]})" >&2
         echo "  then run again with HONE_SKIP_PACKAGES=1" >&2

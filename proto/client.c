@@ -8,20 +8,24 @@
 #include "base/mem.h"
 #include "proto/frame.h"
 #include "proto/message.h"
+#include "proto/tls.h"
 #include "proto/transport.h"
 
 struct client {
     int fd;
+    const struct tls_api *api;
+    struct tls_context *context;
+    struct tls *tls; /* NULL: a Unix socket */
     struct frame_reader in;
     uint32_t next_id;
 };
 
-static int send_all(struct client *c, const struct str *out, struct err *e)
+static int send_bytes(struct client *c, const char *p, size_t len, struct err *e)
 {
     size_t sent = 0;
 
-    while (sent < out->len) {
-        ssize_t n = send(c->fd, out->s + sent, out->len - sent, MSG_NOSIGNAL);
+    while (sent < len) {
+        ssize_t n = send(c->fd, p + sent, len - sent, MSG_NOSIGNAL);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -30,6 +34,28 @@ static int send_all(struct client *c, const struct str *out, struct err *e)
         sent += (size_t)n;
     }
     return 0;
+}
+
+/* Send what TLS has for the wire. */
+static int flush(struct client *c, struct err *e)
+{
+    char buf[16384];
+    size_t n;
+    int rc = 0;
+
+    while (!rc && (n = c->api->pull(c->tls, buf, sizeof buf)) > 0)
+        rc = send_bytes(c, buf, n, e);
+    return rc;
+}
+
+static int send_all(struct client *c, const struct str *out, struct err *e)
+{
+    int rc;
+
+    if (!c->tls)
+        return send_bytes(c, out->s, out->len, e);
+    rc = c->api->write(c->tls, out->s, out->len, e);
+    return rc ? rc : flush(c, e);
 }
 
 static int send_message(struct client *c, const ProtobufCMessage *m, struct err *e)
@@ -43,17 +69,65 @@ static int send_message(struct client *c, const ProtobufCMessage *m, struct err 
     return rc;
 }
 
-int client_fill(struct client *c, struct err *e)
+/* Bytes from the wire: n > 0, or an error. */
+static long receive(struct client *c, char *buf, size_t size, struct err *e)
 {
-    char buf[65536];
-    ssize_t n = recv(c->fd, buf, sizeof buf, 0);
+    ssize_t n;
 
+    do
+        n = recv(c->fd, buf, size, 0);
+    while (n < 0 && errno == EINTR);
     if (n == 0)
         return err_set(e, ERR_UNREACHABLE, "honed closed the connection");
     if (n < 0)
-        return errno == EINTR ? 0
-                              : err_errno(e, ERR_UNREACHABLE, errno, "receive from honed");
-    return frame_feed(&c->in, buf, (size_t)n, e);
+        return err_errno(e, ERR_UNREACHABLE, errno, "receive from honed");
+    return n;
+}
+
+/* What TLS makes of the bytes; its own answers go out also when it fails (an alert). */
+static int decrypt(struct client *c, const char *p, size_t len, struct err *e)
+{
+    char buf[16384];
+    struct err ignored;
+    long n;
+    int rc = c->api->feed(c->tls, p, len, e);
+
+    while (!rc && (n = c->api->read(c->tls, buf, sizeof buf, e)) != 0)
+        rc = n < 0 ? (int)n : frame_feed(&c->in, buf, (size_t)n, e);
+    if (rc)
+        flush(c, &ignored);
+    else
+        rc = flush(c, e);
+    return rc;
+}
+
+int client_fill(struct client *c, struct err *e)
+{
+    char buf[65536];
+    long n = receive(c, buf, sizeof buf, e);
+
+    if (n < 0)
+        return (int)n;
+    return c->tls ? decrypt(c, buf, (size_t)n, e) : frame_feed(&c->in, buf, (size_t)n, e);
+}
+
+static int open_tls(struct client *c, const struct client_target *to, struct err *e)
+{
+    struct tls_files files = {to->authority, to->certificate, to->key};
+    struct address a;
+    int rc = address_parse(to->address, &a, e);
+
+    if (!rc)
+        rc = tls_load(&c->api, e);
+    if (!rc)
+        rc = c->api->context_open(&c->context, &files, 0, e);
+    if (!rc)
+        rc = c->api->open(&c->tls, c->context, a.host, e);
+    if (!rc)
+        rc = decrypt(c, "", 0, e); /* says hello */
+    while (!rc && !c->api->established(c->tls))
+        rc = client_fill(c, e);
+    return rc;
 }
 
 static int error_of(const Hone__V1__Error *error, struct err *e)
@@ -67,7 +141,7 @@ static int error_of(const Hone__V1__Error *error, struct err *e)
     return error->mend ? err_mend(e, "%s", error->mend) : e->code;
 }
 
-static int greet(struct client *c, const char *program, struct err *e)
+static int greet(struct client *c, const char *program, const char *token, struct err *e)
 {
     Hone__V1__Hello h = HONE__V1__HELLO__INIT;
     Hone__V1__Welcome *w;
@@ -80,6 +154,7 @@ static int greet(struct client *c, const char *program, struct err *e)
     h.version = PROTO_VERSION;
     h.role = HONE__V1__ROLE__CLIENT;
     h.program = (char *)(uintptr_t)program;
+    h.token = (char *)(uintptr_t)token;
     rc = send_message(c, &h.base, e);
     while (!rc && !(rc = frame_next(&c->in, &body, &len, e)))
         rc = client_fill(c, e);
@@ -94,20 +169,26 @@ static int greet(struct client *c, const char *program, struct err *e)
     return rc;
 }
 
-int client_open(struct client **out, const char *address, const char *program,
-                struct err *e)
+int client_open_to(struct client **out, const struct client_target *to, const char *program,
+                   struct err *e)
 {
     struct client *c = mem_alloc(sizeof *c);
     int rc;
 
     *out = NULL;
     if (!c)
-        return err_set(e, ERR_NOMEM, "connect to %s: out of memory", address);
+        return err_set(e, ERR_NOMEM, "connect to %s: out of memory", to->address);
     c->next_id = 1;
     frame_reader_init(&c->in, FRAME_CAP);
-    rc = transport_connect(address, &c->fd, e);
-    if (!rc && (rc = greet(c, program, e)))
-        err_wrap(e, "connect to %s", address);
+    rc = transport_connect(to->address, &c->fd, e);
+    if (!rc) {
+        if (!str_starts(to->address, "unix:"))
+            rc = open_tls(c, to, e);
+        if (!rc)
+            rc = greet(c, program, to->token, e);
+        if (rc)
+            err_wrap(e, "connect to %s", to->address);
+    }
     if (rc) {
         client_close(c);
         return rc;
@@ -116,10 +197,27 @@ int client_open(struct client **out, const char *address, const char *program,
     return 0;
 }
 
+int client_open(struct client **out, const char *address, const char *program,
+                struct err *e)
+{
+    struct client_target to = {.address = address};
+
+    return client_open_to(out, &to, program, e);
+}
+
 void client_close(struct client *c)
 {
+    struct err ignored;
+
     if (!c)
         return;
+    if (c->tls) {
+        c->api->shutdown(c->tls);
+        flush(c, &ignored);
+        c->api->close(c->tls);
+    }
+    if (c->api)
+        c->api->context_close(c->context);
     if (c->fd >= 0)
         close(c->fd);
     frame_reader_fini(&c->in);

@@ -2,8 +2,10 @@
  *
  * client_send() asks; replies come in the order the daemon gives them and are matched by
  * id. client_fill() waits for bytes, client_next() hands out what has arrived, so that a
- * caller may poll() client_fd() beside other things. ERR_UNREACHABLE: the daemon has gone.
- */
+ * caller may poll() client_fd() beside other things. ERR_UNREACHABLE: the daemon has gone;
+ * ERR_DENIED: it does not let us in, or is not the one we trust.
+ *
+ * Over TCP the connection is inside TLS. A token is kept out of messages and logs. */
 #ifndef PROTO_CLIENT_H
 #define PROTO_CLIENT_H
 
@@ -15,6 +17,17 @@
 
 struct client;
 
+/* Where a daemon is, and who we are there. NULL: none; over a Unix socket the address is
+ * enough. */
+struct client_target {
+    const char *address;           /* unix:PATH, tcp:HOST:PORT or HOST:PORT */
+    const char *authority;         /* certificate file; NULL: those of the system */
+    const char *certificate, *key; /* files, instead of a token */
+    const char *token;
+};
+
+int client_open_to(struct client **out, const struct client_target *to, const char *program,
+                   struct err *e);
 int client_open(struct client **out, const char *address, const char *program,
                 struct err *e);
 void client_close(struct client *c);

@@ -35,7 +35,7 @@ library() {
 library 'mpi\.h' worker/dist/
 library 'sqlite3\.h' daemon/store
 library 'uv\.h' daemon/
-library 'openssl/' proto/
+library 'openssl/' proto/tls/
 library 'cuda' kernels/cuda/
 library '(oneapi|dnnl)' kernels/cpu/
 library 'yaml\.h' base/

@@ -23,6 +23,7 @@ static void test_addresses(void **state)
 
     (void)state;
     assert_int_equal(transport_listen("tcp:1.2.3.4:5", &fd, &e), ERR_UNSUPPORTED);
+    assert_int_equal(transport_connect("http:127.0.0.1:5", &fd, &e), ERR_UNSUPPORTED);
     assert_int_equal(transport_listen("unix:", &fd, &e), ERR_CONFIG);
     memset(address, 'x', sizeof address);
     memcpy(address, "unix:/", 6);
