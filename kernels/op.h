@@ -132,6 +132,26 @@ struct norm_backward_args {
     float *dw, *db;   /* (D), or NULL */
 };
 
+/* RMS norm of each head, in place on x (T, heads, d) with token stride ld, all heads with
+ * one w (Qwen3: q and k before they are turned): saved = x; x = saved rstd w. */
+struct head_norm_args {
+    float *x;
+    long ld, T;
+    int heads, d;
+    const float *w; /* (d) */
+    float eps;
+    float *saved; /* (T, heads, d), contiguous */
+    float *rstd;  /* (T, heads) */
+};
+/* dx = norm'(dx) in place, stride ld; dw +=. */
+struct head_norm_backward_args {
+    float *dx;
+    long ld, T;
+    int heads, d;
+    const float *w, *saved, *rstd;
+    float *dw; /* (d), or NULL */
+};
+
 /* y[t] = sum over n tables of table[i][index[i][t]]; indices are checked by the caller. */
 enum { OP_TABLES_MAX = 3 };
 struct embedding_args {
@@ -273,6 +293,8 @@ struct grad_norm_args {
     X(glu_backward)                                                                        \
     X(norm)                                                                                \
     X(norm_backward)                                                                       \
+    X(head_norm)                                                                           \
+    X(head_norm_backward)                                                                  \
     X(embedding)                                                                           \
     X(embedding_backward)                                                                  \
     X(rotary)                                                                              \

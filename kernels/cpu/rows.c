@@ -192,6 +192,71 @@ int cpu_norm_backward(const struct norm_backward_args *a)
     return 0;
 }
 
+/* A head is a row of d elements; as many tokens to a block as hold ROW_BLOCK rows. */
+static long head_tokens(int heads)
+{
+    return cpu_ceil_div(ROW_BLOCK, heads);
+}
+
+static void head_norm_task(void *arg, long i, int worker)
+{
+    const struct job *j = arg;
+    const struct head_norm_args *a = j->args;
+    struct norm_args row = {.kind = NORM_RMS, .N = 1, .D = a->d, .w = a->w, .eps = a->eps};
+    long from = i * head_tokens(a->heads), to = cpu_min(a->T, from + head_tokens(a->heads));
+
+    (void)worker;
+    for (long r = from * a->heads; r < to * a->heads; r++) {
+        row.x = a->saved + r * a->d;
+        row.y = a->x + r / a->heads * a->ld + r % a->heads * a->d;
+        row.rstd = a->rstd + r;
+        memcpy(a->saved + r * a->d, row.y, (size_t)a->d * sizeof *row.y);
+        j->loops->norm(&row, 0, 1);
+    }
+}
+
+int cpu_head_norm(const struct head_norm_args *a)
+{
+    struct job j = {.args = a, .loops = cpu_loops()};
+
+    cpu_for(cpu_ceil_div(a->T, head_tokens(a->heads)), (double)(a->T * a->heads * a->d) / 4,
+            head_norm_task, &j);
+    return 0;
+}
+
+static void head_norm_backward_task(void *arg, long i, int worker)
+{
+    const struct job *j = arg;
+    const struct head_norm_backward_args *a = j->args;
+    struct norm_backward_args row = {.kind = NORM_RMS, .N = 1, .D = a->d, .w = a->w};
+    long from = i * head_tokens(a->heads), to = cpu_min(a->T, from + head_tokens(a->heads));
+    float *dw = j->part + i * j->width;
+
+    (void)worker;
+    for (long r = from * a->heads; r < to * a->heads; r++) {
+        row.dx = a->dx + r / a->heads * a->ld + r % a->heads * a->d;
+        row.dy = row.dx;
+        row.sum = a->saved + r * a->d;
+        row.rstd = a->rstd + r;
+        j->loops->norm_backward(&row, 0, 1, dw, dw + a->d);
+    }
+}
+
+int cpu_head_norm_backward(const struct head_norm_backward_args *a)
+{
+    struct job j = {.args = a, .loops = cpu_loops(), .width = 2L * a->d};
+    long blocks = cpu_ceil_div(a->T, head_tokens(a->heads));
+
+    if (a->T <= 0)
+        return 0;
+    if (!(j.part = part_take(blocks, j.width)))
+        return op_fail(ERR_NOMEM, "head_norm_backward: out of memory");
+    cpu_for(blocks, (double)(a->T * a->heads * a->d) / 2, head_norm_backward_task, &j);
+    part_add(&j, blocks, 0, a->d, a->dw);
+    cpu_scratch_give(j.part);
+    return 0;
+}
+
 /* ---- losses, dropout, sums ---- */
 
 static void cross_entropy_task(void *arg, long n, int worker)

@@ -41,6 +41,23 @@ static const char *const configs[] = {
     "'num_key_value_heads':2,'intermediate_size':24,'max_position_embeddings':12,"
     "'attention_bias':true,'mlp_bias':true,'eos_token_id':2,"
     "'id2label':{'0':'a','1':'b','2':'c'}}",
+    "{'model_type':'gpt2','architectures':['GPT2LMHeadModel'],'vocab_size':40,"
+    "'n_embd':16,'n_layer':2,'n_head':2,'n_positions':12,'n_inner':24,'eos_token_id':2,"
+    "'id2label':{'0':'a','1':'b','2':'c'}}",
+    "{'model_type':'qwen2','architectures':['Qwen2ForCausalLM'],'vocab_size':40,"
+    "'hidden_size':16,'num_hidden_layers':2,'num_attention_heads':4,"
+    "'num_key_value_heads':2,'intermediate_size':24,'max_position_embeddings':12,"
+    "'use_sliding_window':true,'sliding_window':3,'max_window_layers':1,"
+    "'eos_token_id':2,'id2label':{'0':'a','1':'b','2':'c'}}",
+    "{'model_type':'qwen3','architectures':['Qwen3ForCausalLM'],'vocab_size':40,"
+    "'hidden_size':16,'num_hidden_layers':2,'num_attention_heads':4,"
+    "'num_key_value_heads':2,'head_dim':6,'intermediate_size':24,"
+    "'max_position_embeddings':12,'attention_bias':true,'eos_token_id':2,"
+    "'id2label':{'0':'a','1':'b','2':'c'}}",
+    "{'model_type':'mistral','architectures':['MistralForCausalLM'],'vocab_size':40,"
+    "'hidden_size':16,'num_hidden_layers':2,'num_attention_heads':4,"
+    "'num_key_value_heads':2,'intermediate_size':24,'max_position_embeddings':12,"
+    "'sliding_window':3,'id2label':{'0':'a','1':'b','2':'c'}}",
 };
 
 enum { ITEMS_MAX = 256 };

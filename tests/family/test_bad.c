@@ -38,7 +38,7 @@ struct key_case {
 static const struct key_case key_cases[] = {
     {"bert", "model_type", NULL, ERR_CORRUPT, "\"model_type\" is missing"},
     {"bert", "model_type", "3", ERR_CORRUPT, "\"model_type\" must be a string"},
-    {"bert", "model_type", "'gpt2'", ERR_UNSUPPORTED, "\"gpt2\" is not supported"},
+    {"bert", "model_type", "'bart'", ERR_UNSUPPORTED, "\"bart\" is not supported"},
     {"bert", "hidden_size", NULL, ERR_CORRUPT, "\"hidden_size\" is missing"},
     {"bert", "hidden_size", "'16'", ERR_CORRUPT, "\"hidden_size\" must be an integer"},
     {"bert", "hidden_size", "16.5", ERR_CORRUPT, "\"hidden_size\" must be an integer"},
@@ -73,6 +73,32 @@ static const struct key_case key_cases[] = {
     {"llama", "attention_bias", "false", ERR_CORRUPT, "attention_bias is false"},
     {"llama", "mlp_bias", "false", ERR_CORRUPT, "mlp_bias is false"},
     {"llama", "head_dim", "3", ERR_CORRUPT, "even head size"},
+    {"gpt2", "n_embd", NULL, ERR_CORRUPT, "\"n_embd\" is missing"},
+    {"gpt2", "n_head", "3", ERR_CORRUPT, "do not divide"},
+    {"gpt2", "n_embd", "32", ERR_CORRUPT, "config.json asks for"},
+    {"gpt2", "n_inner", "25", ERR_CORRUPT, "[16, 24], but config.json asks for [16, 25]"},
+    {"gpt2", "n_inner", "null", ERR_CORRUPT, "feed-forward 64"},
+    {"gpt2", "activation_function", "'mish'", ERR_UNSUPPORTED, "mish"},
+    {"gpt2", "scale_attn_weights", "false", ERR_UNSUPPORTED, "scale_attn_weights"},
+    {"gpt2", "scale_attn_by_inverse_layer_idx", "true", ERR_UNSUPPORTED, "inverse"},
+    {"gpt2", "add_cross_attention", "true", ERR_UNSUPPORTED, "add_cross_attention"},
+    {"gpt2", "embd_pdrop", "1", ERR_CORRUPT, "\"embd_pdrop\" is 1"},
+    {"qwen2", "num_key_value_heads", NULL, ERR_CORRUPT, "32 key-value heads do not divide"},
+    {"qwen2", "num_key_value_heads", "null", ERR_CORRUPT, "config.json asks for"},
+    {"qwen2", "sliding_window", "0", ERR_CORRUPT, "\"sliding_window\" is 0"},
+    {"qwen2", "max_window_layers", "-1", ERR_CORRUPT, "\"max_window_layers\" is -1"},
+    {"qwen2", "use_sliding_window", "'yes'", ERR_CORRUPT, "must be true or false"},
+    {"qwen2", "layer_types", "['full_attention']", ERR_CORRUPT, "2 layers"},
+    {"qwen2", "layer_types", "['sliding_attention','full_attention']", ERR_UNSUPPORTED,
+     "layer 0 is \"sliding_attention\""},
+    {"qwen2", "layer_types", "['full_attention',1]", ERR_UNSUPPORTED, "layer 1"},
+    {"qwen2", "rope_scaling", "{'type':'yarn','factor':4}", ERR_UNSUPPORTED, "yarn"},
+    {"qwen3", "head_dim", NULL, ERR_CORRUPT, "head size 128"},
+    {"qwen3", "head_dim", "5", ERR_CORRUPT, "even head size"},
+    {"qwen3", "attention_bias", "false", ERR_CORRUPT, "attention_bias is false"},
+    {"mistral", "sliding_window", "-7", ERR_CORRUPT, "\"sliding_window\" is -7"},
+    {"mistral", "head_dim", "16", ERR_CORRUPT, "head size 16"},
+    {"mistral", "hidden_act", "'xielu'", ERR_UNSUPPORTED, "xielu"},
 };
 
 static void test_config_keys(void **state)
@@ -290,7 +316,8 @@ static void test_mends(void **state)
     json_object_set_new(c.json, "model_type", json_string("bart"));
     checkpoint_write(&c);
     assert_int_equal(model_open(&m, c.dir, &o, &e), ERR_UNSUPPORTED);
-    assert_non_null(strstr(e.mend, "bert, distilbert, llama, roberta"));
+    assert_non_null(
+        strstr(e.mend, "bert, distilbert, gpt2, llama, mistral, qwen2, qwen3, roberta"));
     checkpoint_free(&c);
     make(&c, "bert");
     checkpoint_write(&c);

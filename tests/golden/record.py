@@ -69,8 +69,8 @@ def name_in_file(name, names, prefix):
 def layers_of(model):
     """The list of layers and the final norm (or None) of the architectures Hone has."""
     body = getattr(model, model.base_model_prefix, model)
-    norm = getattr(body, "norm", None)
-    for path in ("encoder.layer", "transformer.layer", "layers"):
+    norm = getattr(body, "norm", None) or getattr(body, "ln_f", None)
+    for path in ("encoder.layer", "transformer.layer", "layers", "h"):
         at = body
         for part in path.split("."):
             at = getattr(at, part, None)

@@ -74,6 +74,12 @@ FAMILY(distilbert, "distilbert", 45)
 FAMILY(llama, "llama", 27)
 FAMILY(llama32, "llama3.2-style", 26)
 FAMILY(llama_reward, "llama-reward", 27)
+FAMILY(gpt2, "gpt2", 34)
+FAMILY(gpt2_prefixed, "gpt2-prefixed", 34)
+FAMILY(qwen2, "qwen2", 32)
+FAMILY(qwen2_reward, "qwen2-reward", 32)
+FAMILY(qwen3, "qwen3", 30)
+FAMILY(mistral, "mistral", 27)
 
 /* ---- stories260K --------------------------------------------------------------------- */
 
@@ -226,11 +232,14 @@ static void test_minilm(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bert),         cmocka_unit_test(test_bert_mlm),
-        cmocka_unit_test(test_roberta),      cmocka_unit_test(test_distilbert),
-        cmocka_unit_test(test_llama),        cmocka_unit_test(test_llama32),
-        cmocka_unit_test(test_llama_reward), cmocka_unit_test(test_stories),
-        cmocka_unit_test(test_poolings),     cmocka_unit_test(test_minilm),
+        cmocka_unit_test(test_bert),          cmocka_unit_test(test_bert_mlm),
+        cmocka_unit_test(test_roberta),       cmocka_unit_test(test_distilbert),
+        cmocka_unit_test(test_llama),         cmocka_unit_test(test_llama32),
+        cmocka_unit_test(test_llama_reward),  cmocka_unit_test(test_gpt2),
+        cmocka_unit_test(test_gpt2_prefixed), cmocka_unit_test(test_qwen2),
+        cmocka_unit_test(test_qwen2_reward),  cmocka_unit_test(test_qwen3),
+        cmocka_unit_test(test_mistral),       cmocka_unit_test(test_stories),
+        cmocka_unit_test(test_poolings),      cmocka_unit_test(test_minilm),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

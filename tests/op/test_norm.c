@@ -162,12 +162,92 @@ static void test_rows_stand_alone(void **state)
     free_all(6, (void *)x, (void *)w, (void *)b, (void *)y, (void *)one, (void *)stat);
 }
 
+/* ---- heads --------------------------------------------------------------------------- */
+
+struct head_shape {
+    long T;
+    int heads, d, more; /* more: columns that stay as they are */
+};
+
+static void run_heads(const struct backend *be, const void *shape, struct record *out)
+{
+    const struct head_shape *s = shape;
+    long ld = (long)s->heads * s->d + s->more, n = s->T * ld, rows = s->T * s->heads;
+    float *x = new_normal(n, 1, 2), *dx = new_normal(n, 2, 1), *w = new_normal(s->d, 3, 1);
+    float *saved = new_floats(rows * s->d), *rstd = new_floats(rows);
+    float *dw = new_normal(s->d, 4, 1);
+    struct head_norm_args args = {x, ld, s->T, s->heads, s->d, w, 1e-6f, saved, rstd};
+    struct head_norm_backward_args back = {dx, ld,    s->T, s->heads, s->d,
+                                           w,  saved, rstd, dw};
+
+    assert_int_equal(be->head_norm(&args), 0);
+    assert_int_equal(be->head_norm_backward(&back), 0);
+    record_add(out, x, n);
+    record_add(out, saved, rows * s->d);
+    record_add(out, rstd, rows);
+    record_add(out, dx, n);
+    record_add(out, dw, s->d);
+    free_all(6, (void *)x, (void *)dx, (void *)w, (void *)saved, (void *)rstd, (void *)dw);
+}
+
+static void test_heads_against_reference(void **state)
+{
+    static const struct head_shape shapes[] = {
+        {1, 1, 1, 0}, {5, 3, 12, 7}, {70, 4, 12, 24}, {33, 40, 16, 5}, {90, 2, 128, 64}};
+
+    (void)state;
+    for (long i = 0; i < COUNT(shapes); i++)
+        check_case("head_norm", run_heads, &shapes[i], 5e-5);
+}
+
+struct head_forward {
+    struct head_norm_args args;
+    const float *x; /* what args.x is filled from */
+};
+
+static void forward_heads(void *arg, struct record *y)
+{
+    struct head_forward *f = arg;
+    long n = f->args.T * f->args.ld;
+
+    memcpy(f->args.x, f->x, (size_t)n * sizeof *f->x);
+    assert_int_equal(backend_find("ref")->head_norm(&f->args), 0);
+    record_add(y, f->args.x, n);
+}
+
+static void test_gradients_of_heads(void **state)
+{
+    enum { T = 5, HEADS = 3, SIZE = 12, LD = HEADS * SIZE + 4 };
+    float *x = new_normal(T * LD, 1, 1), *w = new_normal(SIZE, 2, 1);
+    float *y = new_floats(T * LD), *saved = new_floats(T * HEADS * SIZE);
+    float *rstd = new_floats(T * HEADS), *dw = new_floats(SIZE);
+    struct head_forward f = {{y, LD, T, HEADS, SIZE, w, 1e-6f, saved, rstd}, x};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        float *dx = new_weights(T * LD);
+        struct head_norm_backward_args back = {dx, LD, T, HEADS, SIZE, w, saved, rstd, dw};
+        struct variable var[] = {{x, dx, T * LD}, {w, dw, SIZE}};
+        struct record out = {0};
+
+        memset(dw, 0, SIZE * sizeof *dw);
+        forward_heads(&f, &out);
+        assert_int_equal(both_backends(i)->head_norm_backward(&back), 0);
+        for (long v = 0; v < COUNT(var); v++)
+            check_gradient("head_norm", &var[v], forward_heads, &f, 4e-3);
+        free_all(2, (void *)out.v, (void *)dx);
+    }
+    free_all(6, (void *)x, (void *)w, (void *)y, (void *)saved, (void *)rstd, (void *)dw);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_reference),
         cmocka_unit_test(test_gradients_against_differences),
         cmocka_unit_test(test_rows_stand_alone),
+        cmocka_unit_test(test_heads_against_reference),
+        cmocka_unit_test(test_gradients_of_heads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,6 +53,7 @@ static int read_rates(const json_t *c, struct model_config *m, struct err *e)
 {
     int rc = family_get_rate(c, "hidden_dropout_prob", 0.1, &m->dropout, e);
 
+    m->embedding_dropout = m->dropout;
     if (!rc)
         rc = family_get_rate(c, "attention_probs_dropout_prob", 0.1, &m->attention_dropout,
                              e);

@@ -106,6 +106,7 @@ static int configure(const json_t *c, struct model_config *m, struct err *e)
     m->ff = FF_PLAIN;
     m->native = NATIVE_DENSE_RELU;
     m->no_attention_out_dropout = 1;
+    m->embedding_dropout = m->dropout;
     m->embedding_norm = m->attention_bias = m->ff_bias = 1;
     return 0;
 }

@@ -39,6 +39,7 @@ enum row_flag {
     ROW_SPARSE = 16,   /* embedding table: rows untouched by a batch are skipped */
     ROW_TIED = 32,     /* copy of another slot's tensor (decoder = embedding) */
     ROW_BARE = 64,     /* the name never takes the family's prefix */
+    ROW_TRANSPOSED = 128, /* a matrix stored (in, out), as GPT-2's Conv1D has it */
 };
 
 struct weight_row {
@@ -64,14 +65,17 @@ struct model_config {
     int position_offset; /* roberta: padding_idx + 1 */
     int pad_id, eos_id;  /* -1: none */
     int embedding_norm;  /* norm after the embeddings (bert) */
+    int head_norm;       /* RMS norm of each head of q and k (qwen3) */
     int final_norm;      /* norm after the last layer (llama) */
     int attention_bias, ff_bias;
     float norm_eps;
-    double dropout, attention_dropout, head_dropout; /* as in config.json */
+    /* As in config.json; embedding_dropout: of the sum of the embeddings. */
+    double dropout, embedding_dropout, attention_dropout, head_dropout;
     int no_attention_out_dropout; /* distilbert: none after the attention's output */
     int rotary_dims, rotary_interleaved;
     float *rotary_freq; /* (rotary_dims / 2), scaling applied; mem_alloc'ed */
     int window;         /* sliding window, 0: none */
+    long window_from;   /* the first layer that has it */
 };
 
 struct family {

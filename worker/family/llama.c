@@ -11,43 +11,27 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "worker/family/family.h"
+#include "worker/family/llama.h"
 
 static const struct weight_row rows[] = {
-    {"embed.word", 0, "embed_tokens.weight", NULL, "V D", ROW_SPARSE},
+#include "worker/family/llama_body.inc"
 
-    {"layer.%d.attn.norm.w", 0, "layers.%d.input_layernorm.weight", NULL, "D",
-     ROW_NO_DECAY},
-    {"layer.%d.attn.qkv.w", 0, "layers.%d.self_attn.q_proj.weight", NULL, "H*d D", 0},
-    {"layer.%d.attn.qkv.w", 1, "layers.%d.self_attn.k_proj.weight", NULL, "K*d D", 0},
-    {"layer.%d.attn.qkv.w", 2, "layers.%d.self_attn.v_proj.weight", NULL, "K*d D", 0},
     {"layer.%d.attn.qkv.b", 0, "layers.%d.self_attn.q_proj.bias", NULL, "H*d",
      ROW_OPTIONAL | ROW_NO_DECAY},
     {"layer.%d.attn.qkv.b", 1, "layers.%d.self_attn.k_proj.bias", NULL, "K*d",
      ROW_OPTIONAL | ROW_NO_DECAY},
     {"layer.%d.attn.qkv.b", 2, "layers.%d.self_attn.v_proj.bias", NULL, "K*d",
      ROW_OPTIONAL | ROW_NO_DECAY},
-    {"layer.%d.attn.out.w", 0, "layers.%d.self_attn.o_proj.weight", NULL, "D H*d", 0},
     {"layer.%d.attn.out.b", 0, "layers.%d.self_attn.o_proj.bias", NULL, "D",
      ROW_OPTIONAL | ROW_NO_DECAY},
-    {"layer.%d.ff.norm.w", 0, "layers.%d.post_attention_layernorm.weight", NULL, "D",
-     ROW_NO_DECAY},
-    {"layer.%d.ff.in.w", 0, "layers.%d.mlp.gate_proj.weight", NULL, "F D", 0},
-    {"layer.%d.ff.in.w", 1, "layers.%d.mlp.up_proj.weight", NULL, "F D", 0},
     {"layer.%d.ff.in.b", 0, "layers.%d.mlp.gate_proj.bias", NULL, "F",
      ROW_OPTIONAL | ROW_NO_DECAY},
     {"layer.%d.ff.in.b", 1, "layers.%d.mlp.up_proj.bias", NULL, "F",
      ROW_OPTIONAL | ROW_NO_DECAY},
-    {"layer.%d.ff.out.w", 0, "layers.%d.mlp.down_proj.weight", NULL, "D F", 0},
     {"layer.%d.ff.out.b", 0, "layers.%d.mlp.down_proj.bias", NULL, "D",
      ROW_OPTIONAL | ROW_NO_DECAY},
-    {"", 0, "layers.%d.self_attn.rotary_emb.inv_freq", NULL, "d", ROW_PASSENGER},
 
-    {"norm.w", 0, "norm.weight", NULL, "D", ROW_NO_DECAY},
-    {"head.w", 0, "score.weight", NULL, "C D", ROW_HEAD | ROW_BARE},
-    {"lm.w", 0, "lm_head.weight", NULL, "V D", ROW_HEAD | ROW_BARE},
-    {"embed.word", 0, "lm_head.weight", NULL, "V D", ROW_TIED | ROW_BARE},
-    {"", 0, "rotary_emb.inv_freq", NULL, "d", ROW_PASSENGER},
+#include "worker/family/llama_tail.inc"
     {NULL},
 };
 
@@ -140,7 +124,16 @@ static int make_frequencies(const json_t *c, struct model_config *m, struct err 
     return 0;
 }
 
-static int read_sizes(const json_t *c, struct dims *d, struct err *e)
+/* A key that is absent has a default; null means as many as heads. */
+static int read_kv_heads(const json_t *c, long fallback, struct dims *d, struct err *e)
+{
+    if (!fallback || json_object_get(c, "num_key_value_heads"))
+        fallback = d->H;
+    return family_get_size(c, "num_key_value_heads", fallback, &d->K, e);
+}
+
+static int read_sizes(const json_t *c, const struct llama_defaults *o, struct dims *d,
+                      struct err *e)
 {
     int rc = family_get_size(c, "vocab_size", 0, &d->V, e);
 
@@ -151,21 +144,23 @@ static int read_sizes(const json_t *c, struct dims *d, struct err *e)
     if (!rc)
         rc = family_get_size(c, "num_attention_heads", 0, &d->H, e);
     if (!rc)
-        rc = family_get_size(c, "num_key_value_heads", d->H, &d->K, e);
+        rc = read_kv_heads(c, o->kv_heads, d, e);
     if (!rc)
         rc = family_get_size(c, "intermediate_size", 0, &d->F, e);
     if (!rc)
-        rc = family_get_size(c, "max_position_embeddings", 2048, &d->P, e);
-    if (!rc && json_is_integer(json_object_get(c, "head_dim")))
-        rc = family_get_size(c, "head_dim", 0, &d->d, e);
+        rc = family_get_size(c, "max_position_embeddings", o->positions, &d->P, e);
+    if (!rc && !json_is_null(json_object_get(c, "head_dim")) &&
+        (o->head_size || json_object_get(c, "head_dim")))
+        rc = family_get_size(c, "head_dim", o->head_size, &d->d, e);
     d->X = 1;
     return rc ? rc : family_check_heads(d, e);
 }
 
-static int configure(const json_t *c, struct model_config *m, struct err *e)
+int llama_configure(const json_t *c, const struct llama_defaults *o, struct model_config *m,
+                    struct err *e)
 {
     double eps;
-    int rc = read_sizes(c, &m->dims, e);
+    int rc = read_sizes(c, o, &m->dims, e);
 
     if (!rc)
         rc = family_get_rate(c, "attention_dropout", 0, &m->attention_dropout, e);
@@ -174,15 +169,11 @@ static int configure(const json_t *c, struct model_config *m, struct err *e)
     if (!rc)
         rc = family_get_positive(c, "rms_norm_eps", 1e-6, &eps, e);
     if (!rc)
-        rc = json_get_bool(c, "attention_bias", 0, &m->attention_bias, e);
-    if (!rc)
-        rc = json_get_bool(c, "mlp_bias", 0, &m->ff_bias, e);
-    if (!rc)
         rc = json_get_bool(c, "tie_word_embeddings", 0, &m->tied, e);
     if (!rc)
         rc = family_get_id(c, "pad_token_id", -1, &m->pad_id, e);
     if (!rc)
-        rc = family_get_id(c, "eos_token_id", -1, &m->eos_id, e);
+        rc = family_get_id(c, "eos_token_id", o->eos_id, &m->eos_id, e);
     if (rc)
         return rc;
     m->norm = NORM_RMS;
@@ -193,6 +184,62 @@ static int configure(const json_t *c, struct model_config *m, struct err *e)
     m->native = NATIVE_LAST_LINEAR;
     m->causal = m->final_norm = 1;
     return make_frequencies(c, m, e);
+}
+
+/* transformers 4.5x and 5 also list the kind of every layer: it must say the same. */
+static int check_layer_types(const json_t *c, const struct model_config *m, struct err *e)
+{
+    const json_t *list = json_object_get(c, "layer_types"), *v;
+    size_t i;
+
+    if (!list || json_is_null(list))
+        return 0;
+    if (!json_is_array(list) || json_array_size(list) != (size_t)m->dims.L)
+        return err_set(e, ERR_CORRUPT,
+                       "\"layer_types\" must be a list with one entry for each of the "
+                       "%ld layers",
+                       m->dims.L);
+    json_array_foreach(list, i, v)
+    {
+        int windowed = m->window && (long)i >= m->window_from;
+        const char *want = windowed ? "sliding_attention" : "full_attention";
+
+        if (!json_is_string(v) || strcmp(json_string_value(v), want))
+            return err_set(e, ERR_UNSUPPORTED,
+                           "\"layer_types\": layer %zu is \"%.40s\"; with these window "
+                           "keys Hone has \"%s\" there",
+                           i, json_is_string(v) ? json_string_value(v) : "no string", want);
+    }
+    return 0;
+}
+
+int llama_window(const json_t *c, struct model_config *m, struct err *e)
+{
+    int used = 0, rc = json_get_bool(c, "use_sliding_window", 0, &used, e);
+    long window = 4096, from = 28;
+
+    if (!rc && used)
+        rc = family_get_size(c, "sliding_window", window, &window, e);
+    if (!rc && used)
+        rc = json_get_long(c, "max_window_layers", 0, &from, e);
+    if (!rc && from < 0)
+        rc = err_set(e, ERR_CORRUPT, "\"max_window_layers\" is %ld, want 0 or more", from);
+    if (rc)
+        return rc;
+    m->window =
+        used && !json_is_null(json_object_get(c, "sliding_window")) ? (int)window : 0;
+    m->window_from = from;
+    return check_layer_types(c, m, e);
+}
+
+static int configure(const json_t *c, struct model_config *m, struct err *e)
+{
+    static const struct llama_defaults defaults = {.positions = 2048, .eos_id = -1};
+    int rc = json_get_bool(c, "attention_bias", 0, &m->attention_bias, e);
+
+    if (!rc)
+        rc = json_get_bool(c, "mlp_bias", 0, &m->ff_bias, e);
+    return rc ? rc : llama_configure(c, &defaults, m, e);
 }
 
 const struct family family_llama = {

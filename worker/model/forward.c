@@ -134,22 +134,32 @@ static struct tensor *embed(struct run *r)
         tape_release(r->t, x);
         x = y;
     }
-    return tape_dropout(r->t, x, model_dropout(m, m->config.dropout), 1);
+    return tape_dropout(r->t, x, model_dropout(m, m->config.embedding_dropout), 1);
 }
 
 /* x (T,D) to the heads' outputs (T, H d), before the output matrix; x stays. */
-static struct tensor *attend(struct run *r, struct tensor *x, const struct layer_params *l)
+static struct tensor *attend(struct run *r, struct tensor *x, long layer)
 {
+    const struct layer_params *l = &r->m->layer[layer];
     const struct model_config *c = &r->m->config;
     struct attention_spec spec = {.H = (int)c->dims.H,
                                   .K = (int)c->dims.K,
                                   .d = (int)c->dims.d,
                                   .causal = c->causal,
-                                  .window = c->window,
+                                  .window = layer >= c->window_from ? c->window : 0,
                                   .dropout = model_dropout(r->m, c->attention_dropout)};
     struct tensor *qkv, *o;
 
     qkv = tape_linear(r->t, x, slot(r, l->qkv_w), slot(r, l->qkv_b), ACT_NONE);
+    if (c->head_norm) {
+        struct head_norm_spec heads = {spec.H,
+                                       spec.K,
+                                       spec.d,
+                                       c->norm_eps,
+                                       {slot(r, l->qnorm_w), slot(r, l->knorm_w)}};
+
+        qkv = tape_head_norm(r->t, qkv, &heads);
+    }
     if (c->position == POSITION_ROTARY)
         qkv = tape_rotary(r->t, qkv, spec.H + spec.K, spec.d, c->rotary_dims,
                           c->rotary_interleaved, c->rotary_freq);
@@ -200,7 +210,7 @@ static struct tensor *post_norm_layers(struct run *r, struct tensor *x)
         const struct layer_params *l = &r->m->layer[i];
         struct norm_spec attn_norm = norm_of(r, l->attn_norm_w, l->attn_norm_b);
         struct norm_spec ff_norm = norm_of(r, l->ff_norm_w, l->ff_norm_b);
-        struct tensor *o = attend(r, x, l), *h, *y;
+        struct tensor *o = attend(r, x, i), *h, *y;
 
         if (r->early_pool && i == c->dims.L - 1) {
             o = pool_rows(r, o);
@@ -238,7 +248,7 @@ static struct tensor *pre_norm_layers(struct run *r, struct tensor *s)
     for (long i = 0; i < c->dims.L; i++) {
         const struct layer_params *l = &m->layer[i];
 
-        o = attend(r, y, l);
+        o = attend(r, y, i);
         tape_release(r->t, y);
         if (r->early_pool && i == c->dims.L - 1) {
             o = pool_rows(r, o);

@@ -5,6 +5,7 @@
  *   embed.norm.w/.b (D)
  *   layer.%d.attn.qkv.w ((H+2K)d, D), .b; layer.%d.attn.out.w (D, Hd), .b
  *   layer.%d.attn.norm.w/.b        post-norm: after attention; pre-norm: before it
+ *   layer.%d.attn.qnorm.w (d), layer.%d.attn.knorm.w (d)
  *   layer.%d.ff.in.w (F,D) or gated: rows gate then up (2F,D); .b; layer.%d.ff.out.w (D,F)
  *   layer.%d.ff.norm.w/.b          post-norm: after the block; pre-norm: before it
  *   norm.w/.b                      final norm
@@ -37,13 +38,14 @@ struct model_tensor {
     size_t first;      /* first element within the parameter */
     long shape[SAFETENSORS_RANK_MAX];
     int rank;
+    int transposed; /* `shape` is the file's; ours is the other way round */
     enum dtype dtype;
     const void *bytes; /* passengers, and F64 (more bits than ours); else NULL */
     uint64_t begin;    /* place in the file, when it is saved unchanged */
 };
 
 struct layer_params { /* indices into param, -1: absent */
-    int qkv_w, qkv_b, out_w, out_b, attn_norm_w, attn_norm_b;
+    int qkv_w, qkv_b, qnorm_w, knorm_w, out_w, out_b, attn_norm_w, attn_norm_b;
     int in_w, in_b, ffout_w, ffout_b, ff_norm_w, ff_norm_b;
 };
 
@@ -103,6 +105,16 @@ void config_info(const struct family *f, const struct model_config *c,
 /* Read the tokenizer's files of m->dir into m->file, once. */
 int files_read(struct model *m, struct err *e);
 void files_free(struct model *m);
+
+/* ---- fix.c ----------------------------------------------------------------------------
+ */
+
+/* out (cols, rows) = the transpose of a (rows, cols). */
+void fix_transpose(const float *a, long rows, long cols, float *out);
+/* The elements of a tensor as its file has them (mem_alloc'ed), from `ours` on the device,
+ * where the parameter or its gradient begins. */
+float *fix_to_file(const struct model *m, const struct model_tensor *t, const float *ours,
+                   struct err *e);
 
 /* ---- weights.c ----------------------------------------------------------------------- */
 

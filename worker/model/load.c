@@ -54,7 +54,7 @@ static void map_params(struct model *m, struct match *match)
         struct param *p = &m->param[n->param];
 
         if (n->tensor && n->tensor->dtype == DTYPE_F32 &&
-            n->tensor->elements == elements(p) &&
+            !(n->row->flags & ROW_TRANSPOSED) && n->tensor->elements == elements(p) &&
             n->tensor->elements * sizeof(float) >= MAP_BYTES_MIN &&
             (8 + n->file->header_len + n->tensor->begin) % sizeof(float) == 0)
             p->data = safetensors_map(n->file, n->tensor);
@@ -156,20 +156,24 @@ struct piece { /* of one tensor, to one place */
     const struct safetensors_tensor *tensor;
     size_t from, n;
     float *to;
+    int transposed; /* then the piece is the whole tensor */
 };
 
 static int read_piece(const struct model *m, const struct piece *x, struct err *e)
 {
     const struct backend *b = m->options.backend;
-    float *buf;
+    float *buf, *as_read;
     int rc;
 
-    if (is_host(b))
+    if (is_host(b) && !x->transposed)
         return safetensors_read_f32(x->file, x->tensor, x->from, x->n, x->to, e);
-    buf = mem_array(x->n, sizeof *buf);
+    buf = mem_array(x->transposed ? 2 * x->n : x->n, sizeof *buf);
     if (!buf)
         return no_memory(m, x->tensor->name, x->n * sizeof *buf, e);
-    rc = safetensors_read_f32(x->file, x->tensor, x->from, x->n, buf, e);
+    as_read = x->transposed ? buf + x->n : buf;
+    rc = safetensors_read_f32(x->file, x->tensor, x->from, x->n, as_read, e);
+    if (!rc && x->transposed)
+        fix_transpose(as_read, x->tensor->shape[0], x->tensor->shape[1], buf);
     if (!rc && b->copy_in(x->to, buf, x->n * sizeof *buf))
         rc = err_set(e, ERR_DEVICE, "%s: %s", x->tensor->name, b->error());
     mem_free(buf);
@@ -199,15 +203,15 @@ static struct piece *cut_pieces(struct model *m, const struct match *match, size
     for (size_t i = 0; i < match->n; i++) {
         const struct need *x = &match->need[i];
         float *to = m->param[x->param].data + x->first;
-        size_t left;
+        int whole = (x->row->flags & ROW_TRANSPOSED) != 0;
 
         if (!x->tensor || lies_in_map(x, to))
             continue;
-        for (size_t at = 0; at < x->tensor->elements; at += READ_FLOATS) {
-            left = x->tensor->elements - at;
-            left = left < READ_FLOATS ? left : READ_FLOATS;
-            piece[(*count)++] = (struct piece){x->file, x->tensor, at, left, to + at};
-            *floats += left;
+        for (size_t at = 0, n; at < x->tensor->elements; at += n) {
+            n = x->tensor->elements - at;
+            n = n < READ_FLOATS || whole ? n : READ_FLOATS;
+            piece[(*count)++] = (struct piece){x->file, x->tensor, at, n, to + at, whole};
+            *floats += n;
         }
     }
     return piece;
@@ -381,6 +385,8 @@ static int index_layers(struct model *m, const struct match *match, struct err *
     static const struct slot_name slots[] = {
         SLOT(qkv_w, "attn.qkv.w"),
         SLOT(qkv_b, "attn.qkv.b"),
+        SLOT(qnorm_w, "attn.qnorm.w"),
+        SLOT(knorm_w, "attn.knorm.w"),
         SLOT(out_w, "attn.out.w"),
         SLOT(out_b, "attn.out.b"),
         SLOT(attn_norm_w, "attn.norm.w"),

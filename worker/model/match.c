@@ -406,6 +406,14 @@ static int is_wanted(const struct matcher *k, const struct slot_row *r)
     return pools(k->m) || !str_starts(r->row->slot, "pooler.") || found_at(k, r, 0);
 }
 
+static void swap(long shape[2])
+{
+    long first = shape[0];
+
+    shape[0] = shape[1];
+    shape[1] = first;
+}
+
 static int find_param(const struct matcher *k, const char *name)
 {
     for (size_t i = k->m->n_params; i > k->layer_first; i--)
@@ -431,6 +439,8 @@ static int add_need(struct matcher *k, const struct slot_row *r, long layer)
     if (n->rank == 1) {
         n->shape[1] = n->shape[0];
         n->shape[0] = 1;
+    } else if (r->row->flags & ROW_TRANSPOSED) {
+        swap(n->shape);
     }
     if (n->param < 0) {
         n->param = (int)m->n_params++;
@@ -627,6 +637,9 @@ static void set_part(struct model_tensor *t, const struct need *n)
     t->rank = n->rank;
     t->shape[0] = n->rank == 1 ? n->shape[1] : n->shape[0];
     t->shape[1] = n->rank == 1 ? 0 : n->shape[1];
+    t->transposed = (n->row->flags & ROW_TRANSPOSED) != 0;
+    if (t->transposed)
+        swap(t->shape);
 }
 
 /* The entry of a tensor of the files; dropped: it is replaced by one of another name. */

@@ -59,32 +59,44 @@ struct buffers {
     double out[CHUNK];
 };
 
+/* Elements [at, at + k), which lie in buf->in. */
+static int put_chunk(const struct model_tensor *t, struct safetensors_out *o,
+                     struct buffers *buf, size_t at, size_t k, struct err *e)
+{
+    float bad;
+
+    if (dtype_from_f32(t->dtype, buf->in, buf->out, k, &bad)) {
+        err_set(e, ERR_FAILED, "tensor %s: %g does not fit %s", t->saved, (double)bad,
+                dtype_name(t->dtype));
+        return err_mend(e, "lower the learning rate, or start from an F32 checkpoint");
+    }
+    if (t->dtype == DTYPE_F64 && t->bytes)
+        keep_doubles(buf->out, (const double *)t->bytes + at, buf->in, k);
+    return safetensors_put(o, buf->out, k * dtype_size(t->dtype), e);
+}
+
 static int put_param(const struct model *m, const struct model_tensor *t,
                      struct safetensors_out *o, struct buffers *buf, struct err *e)
 {
     const struct backend *b = m->options.backend;
     const float *data = m->param[t->param].data + t->first;
+    float *whole = NULL;
     size_t n = count(t);
+    int rc = 0;
 
-    for (size_t at = 0, k; at < n; at += k) {
-        float bad;
-        int rc;
-
+    if (t->transposed && !(whole = fix_to_file(m, t, data, e)))
+        return e->code;
+    for (size_t at = 0, k; at < n && !rc; at += k) {
         k = n - at < CHUNK ? n - at : CHUNK;
-        if (b->copy_out(buf->in, data + at, k * sizeof *data))
-            return err_set(e, ERR_DEVICE, "tensor %s: %s", t->saved, b->error());
-        if (dtype_from_f32(t->dtype, buf->in, buf->out, k, &bad)) {
-            err_set(e, ERR_FAILED, "tensor %s: %g does not fit %s", t->saved, (double)bad,
-                    dtype_name(t->dtype));
-            return err_mend(e, "lower the learning rate, or start from an F32 checkpoint");
-        }
-        if (t->dtype == DTYPE_F64 && t->bytes)
-            keep_doubles(buf->out, (const double *)t->bytes + at, buf->in, k);
-        rc = safetensors_put(o, buf->out, k * dtype_size(t->dtype), e);
-        if (rc)
-            return rc;
+        if (whole)
+            memcpy(buf->in, whole + at, k * sizeof *data);
+        else if (b->copy_out(buf->in, data + at, k * sizeof *data))
+            rc = err_set(e, ERR_DEVICE, "tensor %s: %s", t->saved, b->error());
+        if (!rc)
+            rc = put_chunk(t, o, buf, at, k, e);
     }
-    return 0;
+    mem_free(whole);
+    return rc;
 }
 
 static int put_tensors(const struct model *m, const struct model_tensor *const *order,

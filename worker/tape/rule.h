@@ -152,6 +152,16 @@ struct norm_spec {
 struct tensor *tape_norm(struct tape *t, struct tensor *x, struct tensor *residual,
                          const struct norm_spec *n, double dropout, struct tensor **sum);
 
+/* RMS norm of each of the H heads of q with w[0] and of the K heads of k with w[1], on the
+ * first (H + K) d columns of x; x is consumed. */
+struct head_norm_spec {
+    int H, K, d;
+    float eps;
+    struct param *w[2];
+};
+struct tensor *tape_head_norm(struct tape *t, struct tensor *x,
+                              const struct head_norm_spec *s);
+
 /* Turns the first `heads` heads of d columns of x by position; x is consumed. */
 struct tensor *tape_rotary(struct tape *t, struct tensor *x, int heads, int d, int rot,
                            int interleaved, const float *freq);
