@@ -25,6 +25,11 @@ static void ref_describe(char *buf, size_t n)
     snprintf(buf, n, "reference: plain loops, double accumulators, 1 thread");
 }
 
+static const char *ref_bf16(void)
+{
+    return NULL;
+}
+
 static void ref_set_threads(int n)
 {
     (void)n; /* the definition has one thread */
@@ -66,6 +71,7 @@ static const struct backend backend_ref = {.abi = HONE_BACKEND_ABI,
                                            .name = "ref",
                                            .devices = ref_devices,
                                            .describe = ref_describe,
+                                           .bf16 = ref_bf16,
                                            .set_threads = ref_set_threads,
                                            .threads = ref_threads,
                                            .alloc = ref_alloc,

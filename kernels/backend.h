@@ -24,6 +24,9 @@ struct backend {
     int (*devices)(void);
     /* One line for people: instruction set, library and threads in use. */
     void (*describe)(char *buf, size_t n);
+    /* The instructions that serve bf16 products ("amx", ...); NULL: none, operands are
+     * rounded and multiplied in f32, which is slower than f32 itself. */
+    const char *(*bf16)(void);
     void (*set_threads)(int n); /* 0: all this process may use */
     int (*threads)(void);
     void *(*alloc)(size_t bytes); /* device memory, 64-aligned, not zeroed; NULL: none */
@@ -38,7 +41,7 @@ struct backend {
 #undef X
 };
 
-#define HONE_BACKEND_ABI 1u
+#define HONE_BACKEND_ABI 2u
 
 /* "cpu", "ref" (the reference), "cuda" (a plug-in, see plugin.h), or "auto": cuda where it
  * has a device, else cpu. NULL: no such back end, or its plug-in is not usable. */

@@ -5,8 +5,9 @@
  * Conventions
  * - Letters: B sequences, T packed tokens, N rows, D width, H heads, K kv heads, d head
  *   size, F feed-forward, V vocabulary. Matrices are row-major; ld* are row strides in
- *   elements. Everything is f32 here; reductions inside an operator accumulate in f32
- *   with a fixed order (or wider), never in an order that depends on threads.
+ *   elements. Everything is f32 in memory; reductions inside an operator accumulate in
+ *   f32 with a fixed order (or wider), never in an order that depends on threads. Matrix
+ *   products may round their operands to bf16 (enum op_precision).
  * - House rule: parameter gradients accumulate (+=), activation gradients overwrite (=).
  * - Sequences are packed without padding; cu_seqlens[B + 1] marks their bounds.
  * - Same inputs, same back end: same bits, for every number of threads. The output rows
@@ -22,6 +23,10 @@
 extern "C" {
 #endif
 
+/* BF16: both operands of the product are rounded to bf16 (to nearest even); products are
+ * exact and summed in f32, in an order that K and the instruction set alone decide. Bias,
+ * activation and c stay f32. Operands and results below 2^-126 may count as 0. */
+enum op_precision { PRECISION_F32, PRECISION_BF16 };
 enum op_act { ACT_NONE, ACT_GELU_ERF, ACT_GELU_TANH, ACT_RELU, ACT_SILU, ACT_TANH };
 enum op_norm { NORM_LAYER, NORM_RMS };
 enum op_pool { POOL_FIRST, POOL_MEAN, POOL_LAST };
@@ -42,7 +47,8 @@ struct op_dropout {
 
 /* A back end's private, packed copy of a weight matrix; belongs to the parameter. The
  * owner raises `version` when the weight changes, the back end repacks when it differs
- * from `packed` (first use: packed == 0 and version >= 1). */
+ * from `packed` (first use: packed == 0 and version >= 1). A pack serves products of one
+ * precision. */
 struct op_pack {
     uint64_t version, packed;
     void *data;   /* freed by the back end's pack_free */
@@ -66,6 +72,7 @@ struct matmul_args {
     long ldc;
     int accumulate;
     struct op_pack *pack; /* of b, when b is a weight; or NULL */
+    enum op_precision precision;
 };
 
 /* y = act(x), elementwise, n elements; y may be x. */

@@ -1,5 +1,6 @@
 /* Definition of the matrix product: c = act(op(a) op(b) + bias), or c += op(a) op(b).
  * Dot products in double, in the order of K. Fails only on contradictory arguments. */
+#include "kernels/bf16.h"
 #include "kernels/fail.h"
 #include "kernels/ref/ref.h"
 
@@ -16,7 +17,10 @@ int ref_matmul(const struct matmul_args *a)
                 double x = a->trans_a ? a->a[k * a->lda + m] : a->a[m * a->lda + k];
                 double y = a->trans_b ? a->b[n * a->ldb + k] : a->b[k * a->ldb + n];
 
-                sum += x * y;
+                if (a->precision == PRECISION_BF16)
+                    sum += (double)bf16_round((float)x) * bf16_round((float)y);
+                else
+                    sum += x * y;
             }
             if (a->accumulate) {
                 *c = (float)(*c + sum);

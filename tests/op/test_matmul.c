@@ -1,11 +1,15 @@
-/* Matrix products: against the reference, bits over threads, rows over M, packed weights,
- * and the gradient's two products against differences. */
+/* Matrix products in f32 and bf16: against the reference, bits over threads, rows over M,
+ * packed weights. In bf16 the reference rounds the operands and is exact from there, so
+ * both precisions meet the same tolerance. */
 #include "tests/op/op_test.h"
 
 struct shape {
     long M, N, K, pad;
     int trans_a, trans_b, accumulate, bias, act, pre;
+    enum op_precision precision;
 };
+
+enum { PRECISIONS = 2 };
 
 static struct matmul_args arguments(const struct shape *s, const float *a, const float *b,
                                     const float *bias, float *c, float *pre)
@@ -26,6 +30,7 @@ static struct matmul_args arguments(const struct shape *s, const float *a, const
         .c = c,
         .ldc = s->N + s->pad,
         .accumulate = s->accumulate,
+        .precision = s->precision,
     };
 }
 
@@ -56,9 +61,12 @@ static void test_against_reference(void **state)
 
     (void)state;
     for (long i = 0; i < COUNT(size); i++) {
-        for (int form = 0; form < 16; form++) {
+        for (int form = 0; form < (i % 2 ? 16 : 24); form++) {
             struct shape s = {size[i][0], size[i][1],    size[i][2],   form & 8 ? 3 : 0,
                               form & 1,   form >> 1 & 1, form >> 2 & 1};
+
+            s.precision = (enum op_precision)(form >> 4);
+            s.pad += s.precision == PRECISION_BF16 && form & 1;
 
             if (!s.accumulate) {
                 s.bias = form & 1 || form & 8;
@@ -77,28 +85,31 @@ static void test_aliasing_strides(void **state)
     struct shape t = {1024, 70, 45, 0, 1, 0, 1};
 
     (void)state;
-    check_case("matmul", run, &s, 2e-5);
-    check_case("matmul", run, &t, 2e-5);
+    for (int i = 0; i < PRECISIONS; i++) {
+        s.precision = t.precision = (enum op_precision)i;
+        check_case("matmul", run, &s, 2e-5);
+        check_case("matmul", run, &t, 2e-5);
+    }
 }
 
 /* A row alone, within a few and within many: the same bits. */
-static void test_rows_do_not_depend_on_m(void **state)
+static void check_rows(enum op_precision precision, int trans_a)
 {
     const struct backend *be = backend_find("cpu");
     static const long many[] = {1, 2, 13, 14, 15, 40, 111};
     enum { M = 111, N = 75, K = 700 };
     float *a = new_normal(M * K, 1, 1), *b = new_normal(N * K, 2, 1);
     float *want = new_floats(M * N), *c = new_floats(M * N);
-    struct matmul_args args = {M, N,    K,        a,    K,    0, b, K,
-                               1, NULL, ACT_NONE, NULL, want, N, 0, NULL};
+    struct matmul_args args = {M,    N, K, a,    trans_a ? M : K, trans_a,
+                               b,    K, 1, NULL, ACT_NONE,        NULL,
+                               want, N, 0, NULL, precision};
 
-    (void)state;
     assert_int_equal(be->matmul(&args), 0);
     args.c = c;
     for (long i = 0; i < COUNT(many); i++) {
         for (long m = 0; m + many[i] <= M; m += many[i]) {
             args.M = many[i];
-            args.a = a + m * K;
+            args.a = a + (trans_a ? m : m * K);
             assert_int_equal(be->matmul(&args), 0);
             assert_same_bits("rows", c, want + m * N, many[i] * N);
         }
@@ -106,19 +117,25 @@ static void test_rows_do_not_depend_on_m(void **state)
     free_all(4, (void *)a, (void *)b, (void *)want, (void *)c);
 }
 
+static void test_rows_do_not_depend_on_m(void **state)
+{
+    (void)state;
+    for (int form = 0; form < 4; form++)
+        check_rows((enum op_precision)(form >> 1), form & 1);
+}
+
 /* First use, second use (kept panels) and after a change of the weight: equal to plain. */
-static void test_packed_weight(void **state)
+static void check_packed(enum op_precision precision)
 {
     const struct backend *be = backend_find("cpu");
     enum { M = 37, N = 83, K = 450 };
     float *a = new_normal(M * K, 1, 1), *b = new_normal(N * K, 2, 1);
     float *want = new_floats(M * N), *c = new_floats(M * N);
     struct op_pack pack = {.version = 1};
-    struct matmul_args args = {M, N,    K,        a,    K, 0, b, K,
-                               1, NULL, ACT_NONE, NULL, c, N, 0, &pack};
+    struct matmul_args args = {M,    N,        K,    a, K, 0, b,     K,        1,
+                               NULL, ACT_NONE, NULL, c, N, 0, &pack, precision};
     struct matmul_args plain = args;
 
-    (void)state;
     plain.pack = NULL;
     plain.c = want;
     for (int form = 0; form < 2; form++) {
@@ -138,6 +155,52 @@ static void test_packed_weight(void **state)
         pack.version++;
     }
     free_all(4, (void *)a, (void *)b, (void *)want, (void *)c);
+}
+
+static void test_packed_weight(void **state)
+{
+    (void)state;
+    check_packed(PRECISION_F32);
+    check_packed(PRECISION_BF16);
+}
+
+/* To nearest, ties to even; nothing else is lost: bias, sums and c are f32. */
+static void test_bf16_rounds_operands(void **state)
+{
+    static const float in[] = {1 + 0x1p-8f,   1 + 3 * 0x1p-8f, 1 + 0x1p-7f, -1 - 0x1.1p-8f,
+                               0x1.fffffep9f, 3e-30f,          1e30f,       0x1.01p-100f};
+    static const float want[] = {1,       1 + 0x1p-6f, 1 + 0x1p-7f, -1 - 0x1p-7f,
+                                 0x1p10f, 0x1.e6p-99f, 0x1.94p99f,  0x1p-100f};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        const struct backend *be = both_backends(i);
+
+        for (long k = 0; k < COUNT(in); k++) {
+            float b = 0x1p60f, bias = 0x1.000002p0f, c[2];
+            struct matmul_args args = {.M = 1,
+                                       .N = 1,
+                                       .K = 1,
+                                       .a = &in[k],
+                                       .lda = 1,
+                                       .b = &b,
+                                       .ldb = 1,
+                                       .c = c,
+                                       .ldc = 1,
+                                       .precision = PRECISION_BF16};
+
+            assert_int_equal(be->matmul(&args), 0);
+            assert_true(c[0] == want[k] * b);
+            args.a = &b;
+            args.b = &in[k];
+            assert_int_equal(be->matmul(&args), 0);
+            assert_true(c[0] == want[k] * b);
+            b = 0;
+            args.bias = &bias;
+            assert_int_equal(be->matmul(&args), 0);
+            assert_true(c[0] == bias);
+        }
+    }
 }
 
 static void test_contradiction_is_an_error(void **state)
@@ -172,11 +235,15 @@ static void test_nan_and_infinity_pass(void **state)
         .M = 1, .N = 2, .K = 2, .a = a, .lda = 2, .b = b, .ldb = 2, .c = c, .ldc = 2};
 
     (void)state;
-    assert_int_equal(be->matmul(&args), 0);
-    assert_true(isnan(c[0]) && isnan(c[1]));
-    a[0] = 1;
-    assert_int_equal(be->matmul(&args), 0);
-    assert_true(isinf(c[0]) && c[1] == 2);
+    for (int i = 0; i < PRECISIONS; i++) {
+        args.precision = (enum op_precision)i;
+        a[0] = NAN;
+        assert_int_equal(be->matmul(&args), 0);
+        assert_true(isnan(c[0]) && isnan(c[1]));
+        a[0] = 1;
+        assert_int_equal(be->matmul(&args), 0);
+        assert_true(isinf(c[0]) && c[1] == 2);
+    }
 }
 
 int main(void)
@@ -186,6 +253,7 @@ int main(void)
         cmocka_unit_test(test_aliasing_strides),
         cmocka_unit_test(test_rows_do_not_depend_on_m),
         cmocka_unit_test(test_packed_weight),
+        cmocka_unit_test(test_bf16_rounds_operands),
         cmocka_unit_test(test_contradiction_is_an_error),
         cmocka_unit_test(test_nan_and_infinity_pass),
     };

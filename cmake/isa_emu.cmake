@@ -1,0 +1,35 @@
+# The kernels once more with AVX-512, AVX512_BF16 and AMX emulated (tests/op/isa_emu), so
+# that their loops are tested on machines without them: every operator test with HONE_ISA =
+# amx (f32 loops of AVX-512, bf16 by AMX), the matrix products with the other levels too.
+if(NOT CMAKE_C_COMPILER_ID STREQUAL "GNU" OR NOT CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
+    return()
+endif()
+file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.c
+    ${PROJECT_SOURCE_DIR}/kernels/ref/*.c ${PROJECT_SOURCE_DIR}/kernels/cpu/*.c
+    ${PROJECT_SOURCE_DIR}/tests/op/isa_emu/*.c)
+list(FILTER sources EXCLUDE REGEX "kernels/cpu/features\\.c|isa_emu/test_")
+add_library(hone_kernels_emulated STATIC ${sources})
+target_include_directories(hone_kernels_emulated BEFORE PRIVATE
+    ${PROJECT_SOURCE_DIR}/tests/op/isa_emu)
+target_compile_definitions(hone_kernels_emulated PRIVATE SIMD_EMULATED)
+target_compile_options(hone_kernels_emulated PRIVATE -Wno-psabi)
+target_link_libraries(hone_kernels_emulated PUBLIC hone_base m)
+
+# emulated(<name> <source> <level>...): the ctests op_emulated_<level>_<name>.
+function(emulated name source)
+    add_executable(emulated_${name} ${PROJECT_SOURCE_DIR}/tests/op/${source})
+    target_link_libraries(emulated_${name} PRIVATE hone_kernels_emulated cmocka)
+    set_target_properties(emulated_${name} PROPERTIES
+        RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+    foreach(level IN LISTS ARGN)
+        add_test(NAME op_emulated_${level}_${name} COMMAND emulated_${name}
+            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+        set_tests_properties(op_emulated_${level}_${name} PROPERTIES LABELS quick
+            TIMEOUT 300 ENVIRONMENT HONE_ISA=${level})
+    endforeach()
+endfunction()
+emulated(level isa_emu/test_level.c amx avx512_bf16 avx512)
+emulated(matmul test_matmul.c amx avx512_bf16 avx512)
+foreach(name act norm attention tokens loss train)
+    emulated(${name} test_${name}.c amx)
+endforeach()
