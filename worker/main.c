@@ -37,9 +37,10 @@ static const struct arg_spec spec = {
     .program = "hone-worker",
     .usage =
         "JOB.yaml [--stage NAME] [--out DIR] [--resume] [--set KEY=VALUE]... [--check]",
-    .help = "Trains the stages of a job. Also: --describe (stages, options, families and "
-            "back ends as JSON),\n--version, and the verbs check, data, eval, predict, "
-            "tokenize, verify (see hone-worker VERB --help).",
+    .help =
+        "Trains the stages of a job. Also: --describe (stages, options, families and "
+        "back ends as JSON),\n--version, and the verbs check, data, doctor, eval, predict, "
+        "tokenize, verify (see hone-worker VERB --help).",
     .flags = flags,
     .words_min = 1,
     .words_max = 1,

@@ -24,7 +24,8 @@ expect() {
     fi
 }
 
-for family in bert bert-mlm roberta distilbert llama llama3.2-style llama-reward; do
+for family in bert bert-mlm roberta distilbert llama llama3.2-style llama-reward \
+    gpt2 gpt2-prefixed qwen2 qwen2-reward qwen3 mistral; do
     expect 0 ' 0 out of tolerance' --model "$golden/$family" \
         --golden "$golden/$family/golden.safetensors"
 done

@@ -7,6 +7,7 @@
 const struct verb verbs[] = {
     {"check", verb_check, "check a job file and show its plan"},
     {"data", verb_data, "show, export or rank the data of a job"},
+    {"doctor", verb_doctor, "what this machine offers, and how fast it is"},
     {"eval", verb_eval, "measure a model on a file"},
     {"predict", verb_predict, "labels for texts"},
     {"tokenize", verb_tokenize, "token ids of texts"},

@@ -22,6 +22,7 @@ int verb_result(int rc, const struct err *e);
 
 int verb_check(int argc, char **argv);
 int verb_data(int argc, char **argv);
+int verb_doctor(int argc, char **argv);
 int verb_eval(int argc, char **argv);
 int verb_predict(int argc, char **argv);
 int verb_tokenize(int argc, char **argv);

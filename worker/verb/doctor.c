@@ -1,0 +1,278 @@
+/* hone doctor: what this machine offers and how fast it is, with warnings and their mends.
+ * A table for people, one JSON document for scripts. Warnings do not change the exit
+ * status: 0. */
+#include "worker/verb/doctor.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/args.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "worker/verb/verb.h"
+
+struct doctor_args {
+    int json, quick;
+};
+
+static const struct arg_flag flags[] = {
+    ARG_SWITCH("--json", "one JSON document on standard output", struct doctor_args, json),
+    ARG_SWITCH("--quick", "measure nothing", struct doctor_args, quick),
+    ARG_END,
+};
+static const struct arg_spec usage = {
+    "hone doctor",
+    "[--json] [--quick]",
+    "Shows what this machine offers: cores, instructions, memory, GPUs, MPI; measures "
+    "matrix\nproducts and memory (about a second); warns, with the mend.",
+    flags,
+    0,
+    0,
+    0};
+
+struct report {
+    struct machine machine;
+    struct speed speed;
+    const struct speed *measured; /* NULL: not asked for */
+    const char *cuda;             /* why there is none; "" */
+    char kernels[160], gpu[160];
+    int devices;
+    struct advice advice[ADVICE_MAX];
+    int warnings;
+};
+
+/* ---- for people ---------------------------------------------------------------------- */
+
+static void print_cpu(const struct machine *m, const char *kernels)
+{
+    char quota[48] = "no limit";
+
+    if (m->quota > 0)
+        snprintf(quota, sizeof quota, "%g CPUs' time", m->quota);
+    printf("machine        %s\n", m->host);
+    printf("processor      %s\n", m->cpu[0] ? m->cpu : "unknown");
+    printf("instructions  ");
+    for (int i = 0; m->flag[i]; i++)
+        printf(" %s", m->flag[i]);
+    printf("%s\n", m->flag[0] ? "" : " none that Hone uses");
+    printf(
+        "cores          %d usable; %d CPUs online, %d cores, affinity %d, control group: "
+        "%s\n",
+        machine_usable(m), m->logical, m->cores, m->affinity, quota);
+    printf("kernels        %s\n", kernels);
+}
+
+static void print_memory(const struct machine *m)
+{
+    char a[32], b[32];
+
+    printf("memory         %s, %s available; control group: ",
+           str_bytes(a, sizeof a, m->memory), str_bytes(b, sizeof b, m->available));
+    if (m->memory_limit > 0)
+        printf("%s of %s used\n", str_bytes(a, sizeof a, m->memory_used),
+               str_bytes(b, sizeof b, m->memory_limit));
+    else
+        printf("no limit\n");
+    printf("/dev/shm       %s, %s free\n", str_bytes(a, sizeof a, m->shm),
+           str_bytes(b, sizeof b, m->shm_free));
+    printf("disk           %s free in this folder\n", str_bytes(a, sizeof a, m->disk_free));
+}
+
+static void print_helpers(const struct report *r)
+{
+    const struct machine *m = &r->machine;
+
+    if (m->gpus)
+        printf("GPUs           %d: %s%s\n", m->gpus, m->gpu[0], m->gpus > 1 ? ", ..." : "");
+    else
+        printf("GPUs           none\n");
+    printf("CUDA           %s\n", r->cuda[0] ? r->cuda : r->gpu);
+    printf("NCCL           %s\n", m->nccl   ? "libnccl.so.2"
+                                  : m->gpus ? "none"
+                                            : "not needed");
+    if (m->mpirun[0])
+        printf("MPI            %s, %s\n", m->mpi[0] ? m->mpi : "unknown version",
+               m->mpirun);
+    else
+        printf("MPI            none: mpirun is not in PATH\n");
+    printf("Slurm          %s\n", m->slurm ? "sbatch is in PATH" : "none");
+}
+
+static void print_speed(const struct speed *s)
+{
+    printf("\n%-42s %8s %8d\n", "measured with threads", "1", s->threads);
+    printf("%-42s %8.1f %8.1f\n", "matrix products, f32 (GFLOP/s)", s->f32_one / 1e9,
+           s->f32_all / 1e9);
+    printf("%-42s %8s %8.1f\n", "memory, a = b + s c (GB/s)", "", s->triad / 1e9);
+}
+
+static void print_report(const struct report *r)
+{
+    print_cpu(&r->machine, r->kernels);
+    print_memory(&r->machine);
+    print_helpers(r);
+    if (r->measured)
+        print_speed(r->measured);
+    printf("\n");
+    for (int i = 0; i < r->warnings; i++)
+        printf("warning: %s\n  try: %s\n", r->advice[i].what, r->advice[i].mend);
+    if (!r->warnings)
+        printf("nothing to mend\n");
+}
+
+/* ---- for scripts --------------------------------------------------------------------- */
+
+static void text(struct str *s, const char *key, const char *value)
+{
+    str_addf(s, "\"%s\": ", key);
+    str_add_json(s, value, strlen(value));
+}
+
+static void number(struct str *s, const char *key, double x)
+{
+    str_addf(s, ", \"%s\": ", key);
+    json_number(s, x);
+}
+
+static void limit(struct str *s, const char *key, double x)
+{
+    if (x > 0)
+        number(s, key, x);
+    else
+        str_addf(s, ", \"%s\": null", key);
+}
+
+static const char *truth(int x)
+{
+    return x ? "true" : "false";
+}
+
+static void write_machine(const struct report *r, struct str *s)
+{
+    const struct machine *m = &r->machine;
+
+    text(s, "host", m->host);
+    str_add(s, ", \"cpu\": {");
+    text(s, "model", m->cpu);
+    number(s, "online", m->logical);
+    number(s, "cores", m->cores);
+    number(s, "affinity", m->affinity);
+    limit(s, "quota", m->quota);
+    number(s, "usable", machine_usable(m));
+    number(s, "load", m->load);
+    str_add(s, ", \"instructions\": [");
+    for (int i = 0; m->flag[i]; i++)
+        str_addf(s, "%s\"%s\"", i ? ", " : "", m->flag[i]);
+    str_add(s, "], ");
+    text(s, "kernels", r->kernels);
+    str_add(s, "}, \"memory\": {\"bytes\": ");
+    json_number(s, m->memory);
+    number(s, "available", m->available);
+    limit(s, "limit", m->memory_limit);
+    limit(s, "used_of_limit", m->memory_limit > 0 ? m->memory_used : 0);
+    str_add(s, "}, \"shm\": {\"bytes\": ");
+    json_number(s, m->shm);
+    number(s, "free", m->shm_free);
+    str_add(s, "}, \"disk\": {\"free\": ");
+    json_number(s, m->disk_free);
+    str_add(s, "}, \"gpus\": [");
+    for (int i = 0; i < m->gpus; i++) {
+        str_add(s, i ? ", " : "");
+        str_add_json(s, m->gpu[i], strlen(m->gpu[i]));
+    }
+    str_addf(s, "], \"cuda\": {\"usable\": %s, ", truth(!r->cuda[0]));
+    text(s, "reason", r->cuda);
+    number(s, "devices", r->devices);
+    str_addf(s, "}, \"nccl\": %s, \"slurm\": %s, \"mpi\": ", truth(m->nccl),
+             truth(m->slurm));
+    if (!m->mpirun[0]) {
+        str_add(s, "null");
+        return;
+    }
+    str_add_char(s, '{');
+    text(s, "mpirun", m->mpirun);
+    str_add(s, ", ");
+    text(s, "version", m->mpi);
+    str_addf(s, ", \"root_flags_needed\": %s}",
+             truth(m->open_mpi && m->root && !m->mpi_root_allowed));
+}
+
+static void write_speed(const struct speed *m, struct str *s)
+{
+    str_addf(s, ", \"speed\": {\"threads\": %d", m->threads);
+    number(s, "matmul_f32_flops_1", m->f32_one);
+    number(s, "matmul_f32_flops", m->f32_all);
+    number(s, "triad_bytes", m->triad);
+    str_add_char(s, '}');
+}
+
+static int print_json(const struct report *r, struct err *e)
+{
+    struct str s = {0};
+    int rc = 0;
+
+    str_addf(&s, "{\"version\": \"%s\", ", HONE_VERSION);
+    write_machine(r, &s);
+    if (r->measured)
+        write_speed(r->measured, &s);
+    str_add(&s, ", \"warnings\": [");
+    for (int i = 0; i < r->warnings; i++) {
+        str_add(&s, i ? ", {" : "{");
+        text(&s, "what", r->advice[i].what);
+        str_add(&s, ", ");
+        text(&s, "mend", r->advice[i].mend);
+        str_add_char(&s, '}');
+    }
+    str_add(&s, "]}");
+    if (str_failed(&s))
+        rc = err_set(e, ERR_NOMEM, "doctor: out of memory");
+    else
+        puts(str_get(&s));
+    str_fini(&s);
+    return rc;
+}
+
+/* ---- the whole ----------------------------------------------------------------------- */
+
+static int examine(struct report *r, int quick, struct err *e)
+{
+    const struct backend *cpu = backend_find("cpu"), *cuda = backend_find("cuda");
+    int rc = 0;
+
+    machine_read(&r->machine, "");
+    r->cuda = backend_reason("cuda");
+    if (cuda && !r->cuda[0]) {
+        r->devices = cuda->devices();
+        cuda->describe(r->gpu, sizeof r->gpu);
+    }
+    cpu->describe(r->kernels, sizeof r->kernels);
+    if (!quick) {
+        rc = speed_measure(&r->speed, cpu, e);
+        r->measured = &r->speed;
+    }
+    if (!rc)
+        r->warnings = advise(&r->machine, r->measured, r->cuda, r->advice);
+    return rc;
+}
+
+int verb_doctor(int argc, char **argv)
+{
+    struct doctor_args a = {0};
+    struct err e = {0};
+    int rc = args_parse(&usage, argc, argv, &a, &e);
+    struct report *r;
+
+    if (rc)
+        return verb_result(rc, &e);
+    r = mem_alloc(sizeof *r);
+    if (!r)
+        return verb_result(err_set(&e, ERR_NOMEM, "doctor: out of memory"), &e);
+    rc = examine(r, a.quick, &e);
+    if (!rc && a.json)
+        rc = print_json(r, &e);
+    else if (!rc)
+        print_report(r);
+    mem_free(r);
+    return verb_result(rc, &e);
+}

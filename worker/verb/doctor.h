@@ -1,0 +1,56 @@
+/* The parts of hone doctor: what a machine offers, how fast it is, and what to do about it.
+ *
+ * Everything that is read comes from files below `root` ("" for this machine), so that
+ * tests can show other machines. What cannot be found out is 0 or "". */
+#ifndef WORKER_VERB_DOCTOR_H
+#define WORKER_VERB_DOCTOR_H
+
+#include "base/err.h"
+#include "kernels/backend.h"
+
+enum { MACHINE_FLAGS_MAX = 8, MACHINE_GPUS_MAX = 16 };
+
+struct machine {
+    char host[80], cpu[128];
+    int logical, cores, affinity; /* CPUs that are online, cores, CPUs we may run on */
+    double quota;                 /* CPUs' time that the cgroup allows; 0: no limit */
+    const char *flag[MACHINE_FLAGS_MAX + 1]; /* "AVX2", ...; NULL-terminated */
+    int fast;                                /* AVX2 and FMA, or more */
+    double load;                             /* runnable processes, mean of a minute */
+
+    double memory, available, memory_limit, memory_used; /* limit, used: the cgroup's */
+    double disk_free, shm, shm_free;
+
+    char gpu[MACHINE_GPUS_MAX][80];
+    int gpus;
+    int root; /* we are the superuser */
+    char mpirun[256], mpi[128];
+    int open_mpi, mpi_root_allowed; /* its environment lets root start ranks */
+    int nccl, slurm;
+};
+
+/* What the files and this process say; never fails. mpirun is asked for its version. */
+void machine_read(struct machine *m, const char *root);
+
+/* CPUs that threads can be busy on: affinity, cut by the quota; at least 1. */
+int machine_usable(const struct machine *m);
+
+struct speed {
+    int threads;
+    double f32_one, f32_all; /* FLOP/s of matrix products, one thread and all */
+    double triad;            /* bytes/s of a = b + s c, all threads */
+};
+
+/* Takes about a second. */
+int speed_measure(struct speed *s, const struct backend *be, struct err *e);
+
+enum { ADVICE_MAX = 16 };
+struct advice {
+    char what[240], mend[240];
+};
+/* What is wrong with the machine for our work, worst first; returns how many. `cuda`: why
+ * there is no usable CUDA back end, "" when there is one. s may be NULL. */
+int advise(const struct machine *m, const struct speed *s, const char *cuda,
+           struct advice out[ADVICE_MAX]);
+
+#endif
