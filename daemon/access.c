@@ -8,6 +8,49 @@
 
 #include "daemon/job.h"
 
+static const char *const roles[] = {"nobody", "viewer", "operator", "admin"};
+
+const char *access_role_name(enum access_role role)
+{
+    return roles[role];
+}
+
+int access_role_parse(const char *name, enum access_role *role)
+{
+    for (int i = ACCESS_VIEWER; i <= ACCESS_ADMIN; i++)
+        if (!strcmp(name, roles[i])) {
+            *role = (enum access_role)i;
+            return 0;
+        }
+    return -1;
+}
+
+/* The least that each method takes. Steering needs the job's owner or an admin as well,
+ * which only the handler can tell (rpc_find_job). */
+static const char *const view[] = {"GetJob", "Watch", NULL};
+static const char *const submit[] = {"Submit", NULL};
+static const char *const steer[] = {"Cancel", "Checkpoint", NULL};
+
+static int is_in(const char *name, const char *const *list)
+{
+    while (*list && strcmp(*list, name) != 0)
+        list++;
+    return *list != NULL;
+}
+
+int access_of_method(const char *method, enum access_need *need)
+{
+    if (is_in(method, view))
+        *need = ACCESS_VIEW;
+    else if (is_in(method, submit))
+        *need = ACCESS_SUBMIT;
+    else if (is_in(method, steer))
+        *need = ACCESS_STEER;
+    else
+        return -1;
+    return 0;
+}
+
 void access_self(struct access *a)
 {
     const struct passwd *p = getpwuid(geteuid());

@@ -17,10 +17,18 @@ enum access_need { ACCESS_VIEW, ACCESS_SUBMIT, ACCESS_STEER };
 struct access {
     enum access_role role;
     char user[ACCESS_NAME_MAX]; /* owner of what is submitted */
+    char credential[65];        /* hash of the credential (daemon/auth.h); "": local */
 };
+
+/* "viewer", "operator", "admin" (and "nobody"). Parsing knows the first three: -1 else. */
+const char *access_role_name(enum access_role role);
+int access_role_parse(const char *name, enum access_role *role);
 
 /* The user this process runs as, as an admin: whom a Unix socket's peer turns out to be. */
 void access_self(struct access *a);
+
+/* What a method of the service takes: 0 and *need, or -1: no rule, nobody may. */
+int access_of_method(const char *method, enum access_need *need);
 
 /* May they? j: the job to steer, NULL: none in particular. ERR_DENIED says what is missing.
  */

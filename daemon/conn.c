@@ -1,16 +1,21 @@
 /* Connections: see conn.h. */
 #include "daemon/conn.h"
 
+#include <math.h>
+
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "daemon/admit.h"
+#include "daemon/auth.h"
 #include "daemon/daemon.h"
 #include "daemon/rpc.h"
 #include "daemon/uplink.h"
 #include "daemon/watch.h"
 #include "proto/message.h"
 #include "wire.pb-c.h"
+
+enum { CHECK_EVERY = 5 }; /* seconds */
 
 static struct conn *find(struct daemon *d, uint64_t id)
 {
@@ -44,7 +49,6 @@ void conn_opened(struct daemon *d, uint64_t id)
         return;
     }
     c->id = id;
-    c->who = d->self;
     frame_reader_init(&c->in, FRAME_CAP_HELLO);
     c->next = d->conns;
     d->conns = c;
@@ -91,12 +95,33 @@ static void welcome(struct daemon *d, struct conn *c, uint64_t received,
     if (refused) {
         error.status = (uint32_t)err_exit_status(refused->code);
         error.message = (char *)(uintptr_t)refused->msg;
+        error.mend = refused->mend[0] ? (char *)(uintptr_t)refused->mend : NULL;
         w.refused = &error;
         c->refused = 1;
     }
     conn_send(d, c->id, &w.base);
-    if (refused)
-        d->io->ops->close(d->io, c->id);
+}
+
+/* Whom the connection belongs to: over a Unix socket ourselves, else whoever has the
+ * credential. */
+static int identify(struct daemon *d, struct conn *c, const Hone__V1__Hello *h,
+                    struct err *e)
+{
+    struct io_peer peer = {.local = 1};
+
+    if (d->io->ops->peer && d->io->ops->peer(d->io, c->id, &peer))
+        return err_set(e, ERR_UNREACHABLE, "the connection has gone");
+    if (peer.local) {
+        c->who = d->self;
+        return 0;
+    }
+    if (!d->auth)
+        return err_set(e, ERR_DENIED, "nobody may come over the network");
+    if (auth_who(d->auth, h->token, peer.certificate, &c->who, e))
+        return e->code;
+    log_info("%s is %s (%s)", peer.name, c->who.user, access_role_name(c->who.role));
+    d->io->ops->wake_at(d->io, d->io->ops->now(d->io)); /* asks conn_next() */
+    return 0;
 }
 
 static int take_hello(struct daemon *d, struct conn *c, const uint8_t *p, size_t n,
@@ -117,11 +142,14 @@ static int take_hello(struct daemon *d, struct conn *c, const uint8_t *p, size_t
                      h->program ? h->program : "the other end", h->version, PROTO_VERSION);
     else if (h->role == HONE__V1__ROLE__WORKER)
         rc = uplink_hello(d, c, h, &received, e);
-    else
+    else if (!(rc = identify(d, c, h, e)))
         c->role = CONN_CLIENT;
     welcome(d, c, received, rc ? e : NULL);
-    if (!rc)
+    if (!rc) {
         c->in.cap = FRAME_CAP;
+        if (d->io->ops->settle)
+            d->io->ops->settle(d->io, c->id);
+    }
     message_free(m);
     return 0;
 }
@@ -147,7 +175,7 @@ void conn_received(struct daemon *d, uint64_t id, const void *p, size_t n)
     struct err e;
     int rc;
 
-    if (!c || c->refused)
+    if (!c)
         return;
     rc = frame_feed(&c->in, p, n, &e);
     while (!rc && !c->refused && (rc = frame_next(&c->in, &body, &len, &e)) > 0) {
@@ -158,10 +186,37 @@ void conn_received(struct daemon *d, uint64_t id, const void *p, size_t n)
         else
             rc = uplink_frame(d, c, body, len, &e);
     }
-    if (rc < 0) {
+    if (rc < 0)
         log_warn("connection closed: %s", e.msg);
-        c->refused = 1;
+    if (rc < 0 || c->refused) {
         d->io->ops->close(d->io, id);
+        forget(d, c);
+    }
+}
+
+double conn_next(const struct daemon *d)
+{
+    for (const struct conn *c = d->conns; c; c = c->next)
+        if (c->who.credential[0])
+            return d->conns_checked + CHECK_EVERY;
+    return INFINITY;
+}
+
+void conn_tick(struct daemon *d)
+{
+    double now = d->io->ops->now(d->io);
+    struct conn *next;
+    struct err e;
+
+    if (!d->auth || now < d->conns_checked + CHECK_EVERY)
+        return;
+    d->conns_checked = now;
+    for (struct conn *c = d->conns; c; c = next) {
+        next = c->next;
+        if (!auth_still(d->auth, &c->who, &e))
+            continue;
+        log_info("connection closed: %s", e.msg);
+        d->io->ops->close(d->io, c->id);
         forget(d, c);
     }
 }

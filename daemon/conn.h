@@ -24,7 +24,7 @@ struct conn {
     struct frame_reader in;
     uint64_t job; /* CONN_WORKER */
     size_t stage;
-    int refused; /* said goodbye: ignore the rest */
+    int refused; /* told why, and to be closed */
     struct conn *next;
 };
 
@@ -32,6 +32,10 @@ void conn_opened(struct daemon *d, uint64_t id);
 void conn_received(struct daemon *d, uint64_t id, const void *p, size_t n);
 void conn_closed(struct daemon *d, uint64_t id);
 void conn_free_all(struct daemon *d);
+
+/* Connections whose credential was revoked are closed within some seconds. */
+void conn_tick(struct daemon *d);
+double conn_next(const struct daemon *d); /* when conn_tick() wants to be called */
 
 /* One message as one frame; a message that cannot be packed ends the connection. */
 void conn_send(struct daemon *d, uint64_t id, const ProtobufCMessage *m);

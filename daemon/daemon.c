@@ -253,7 +253,7 @@ void daemon_schedule(struct daemon *d)
                 start_stage(d, j, s);
         }
     } while (plan.n == SCHED_MAX && plan.item[plan.n - 1].kind == DECIDE_START);
-    d->io->ops->wake_at(d->io, fmin(plan.wake, admit_next(d)));
+    d->io->ops->wake_at(d->io, fmin(fmin(plan.wake, admit_next(d)), conn_next(d)));
     if (d->ending && !running(d))
         d->io->ops->stop(d->io);
 }
@@ -291,6 +291,7 @@ static void on_exited(void *ctx, uint64_t child, const struct io_exit *how)
 static void on_wake(void *ctx)
 {
     admit_tick(ctx);
+    conn_tick(ctx);
     daemon_schedule(ctx);
 }
 

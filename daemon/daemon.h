@@ -20,6 +20,7 @@
 #include "launcher/backend/launch.h"
 
 struct admission;
+struct auth;
 struct watch;
 
 struct daemon {
@@ -28,6 +29,7 @@ struct daemon {
     const struct launch_backend *launcher;
     const char *address; /* where workers dial */
     char worker[FILE_PATH_MAX];
+    struct auth *auth;  /* borrowed; NULL: nobody comes over the network */
     struct access self; /* whom a peer on a Unix socket turns out to be */
     int cores;
     int is_private; /* ends with its owner */
@@ -35,6 +37,7 @@ struct daemon {
     struct job **jobs;
     size_t n_jobs, cap_jobs;
     struct conn *conns;
+    double conns_checked;         /* when conn_tick() last looked */
     struct admission *admissions; /* submits on their way, admit.c */
     struct watch *watches;        /* watch.c */
 };

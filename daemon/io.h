@@ -12,6 +12,8 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "proto/address.h"
+#include "proto/tls.h"
 
 struct io;
 
@@ -26,12 +28,19 @@ struct io_exit {
     const char *out, *err; /* captured text, NUL-terminated, at most IO_CAPTURE_MAX bytes */
 };
 
+/* Who is at the other end of a connection, as far as the transport knows. */
+struct io_peer {
+    int local;            /* a Unix socket, and the kernel vouches for our own user */
+    char certificate[65]; /* fingerprint of its certificate, "": it brought none */
+    char name[80];        /* "127.0.0.1:51234", for logs; "" where local */
+};
+
 enum { IO_CAPTURE_MAX = 4 << 20 };
 
 struct io_events {
     void (*connected)(void *ctx, uint64_t conn);
     void (*received)(void *ctx, uint64_t conn, const void *p, size_t n);
-    void (*closed)(void *ctx, uint64_t conn); /* by the other end */
+    void (*closed)(void *ctx, uint64_t conn); /* by either end, once */
     void (*exited)(void *ctx, uint64_t child, const struct io_exit *how);
     void (*wake)(void *ctx);               /* the time asked for has come */
     void (*ending)(void *ctx, int signal); /* SIGTERM, SIGINT; 0: the owner has gone */
@@ -46,6 +55,10 @@ struct io_ops {
     void (*kill)(struct io *io, uint64_t child, int signal);
     void (*wake_at)(struct io *io, double when); /* INFINITY: never */
     void (*stop)(struct io *io);                 /* let io_uv_run() return */
+    /* 0 and *peer; NULL: every peer is local. */
+    int (*peer)(struct io *io, uint64_t conn, struct io_peer *peer);
+    /* It has said who it is: from now on it may be silent. NULL: it may be anyway. */
+    void (*settle)(struct io *io, uint64_t conn);
 };
 
 struct io {
@@ -57,6 +70,9 @@ struct io {
 /* The real one. listen_fd: a listening socket, taken over; owner_fd: its end of file means
  * that the owner has gone, -1: there is none. */
 int io_uv_open(struct io **out, int listen_fd, int owner_fd, struct err *e);
+/* More listening sockets (daemon/net.h). TCP needs a TLS context, which is borrowed. */
+int io_uv_listen(struct io *io, int fd, enum address_kind kind, struct err *e);
+void io_uv_use_tls(struct io *io, const struct tls_api *api, struct tls_context *context);
 void io_uv_run(struct io *io);
 void io_uv_close(struct io *io);
 

@@ -15,18 +15,9 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "daemon/io.h"
-#include "proto/transport.h"
+#include "daemon/net.h"
 
 enum { N_SIGNALS = 3 };
-
-struct uv_conn {
-    uv_pipe_t pipe; /* first: the handle is the connection */
-    struct io_uv *io;
-    uint64_t id;
-    struct uv_conn *next;
-    int closing;
-    char in[65536];
-};
 
 struct uv_child {
     uv_process_t process;
@@ -41,18 +32,13 @@ struct uv_child {
     int signal;
 };
 
-struct uv_write {
-    uv_write_t request;
-    uv_buf_t buf;
-};
-
 struct io_uv {
     struct io base;
     uv_loop_t loop;
-    uv_pipe_t listener, owner;
+    struct net net;
+    uv_pipe_t owner;
     uv_timer_t timer;
     uv_signal_t signals[N_SIGNALS];
-    struct uv_conn *conns;
     struct uv_child *children;
     uint64_t next_id;
     int has_owner;
@@ -64,145 +50,31 @@ static struct io_uv *uv_of(struct io *io)
     return (struct io_uv *)io;
 }
 
-static struct uv_conn *find_conn(struct io_uv *io, uint64_t id)
-{
-    struct uv_conn *c = io->conns;
-
-    while (c && c->id != id)
-        c = c->next;
-    return c;
-}
-
 /* ---- connections ---- */
 
-static void conn_gone(uv_handle_t *h)
+static void io_send(struct io *io, uint64_t conn, const void *p, size_t n)
 {
-    mem_free(h);
+    net_send(&uv_of(io)->net, conn, p, n);
 }
 
-static void drop_conn(struct uv_conn *c)
+static size_t io_unsent(struct io *io, uint64_t conn)
 {
-    struct uv_conn **p = &c->io->conns;
-
-    while (*p && *p != c)
-        p = &(*p)->next;
-    if (*p)
-        *p = c->next;
-    if (!uv_is_closing((uv_handle_t *)&c->pipe))
-        uv_close((uv_handle_t *)&c->pipe, conn_gone);
+    return net_unsent(&uv_of(io)->net, conn);
 }
 
-static void give_buffer(uv_handle_t *h, size_t hint, uv_buf_t *buf)
+static void io_close(struct io *io, uint64_t conn)
 {
-    struct uv_conn *c = (struct uv_conn *)h;
-
-    (void)hint;
-    *buf = uv_buf_init(c->in, sizeof c->in);
+    net_close(&uv_of(io)->net, conn);
 }
 
-static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
+static int io_peer(struct io *io, uint64_t conn, struct io_peer *peer)
 {
-    struct uv_conn *c = (struct uv_conn *)s;
-    struct io_uv *io = c->io;
-    uint64_t id = c->id;
-
-    if (c->closing)
-        return;
-    if (n > 0) {
-        io->base.events->received(io->base.ctx, id, buf->base, (size_t)n);
-    } else if (n < 0) {
-        drop_conn(c);
-        io->base.events->closed(io->base.ctx, id);
-    }
+    return net_peer(&uv_of(io)->net, conn, peer);
 }
 
-static void on_connection(uv_stream_t *listener, int status)
+static void io_settle(struct io *io, uint64_t conn)
 {
-    struct io_uv *io = listener->data;
-    struct uv_conn *c;
-    struct err e;
-    uv_os_fd_t fd;
-
-    if (status < 0)
-        return;
-    c = mem_alloc(sizeof *c);
-    if (!c || uv_pipe_init(&io->loop, &c->pipe, 0)) {
-        mem_free(c);
-        log_error("connection refused: out of memory");
-        return;
-    }
-    c->io = io;
-    c->id = io->next_id++;
-    if (uv_accept(listener, (uv_stream_t *)&c->pipe) ||
-        uv_fileno((uv_handle_t *)&c->pipe, &fd) || transport_peer_allowed(fd, &e) ||
-        uv_read_start((uv_stream_t *)&c->pipe, give_buffer, on_read)) {
-        log_warn("connection refused");
-        uv_close((uv_handle_t *)&c->pipe, conn_gone);
-        return;
-    }
-    c->next = io->conns;
-    io->conns = c;
-    io->base.events->connected(io->base.ctx, c->id);
-}
-
-static void on_written(uv_write_t *request, int status)
-{
-    struct uv_write *w = (struct uv_write *)request;
-
-    (void)status; /* a broken connection shows in on_read() */
-    mem_free(w->buf.base);
-    mem_free(w);
-}
-
-static void io_send(struct io *base, uint64_t id, const void *p, size_t n)
-{
-    struct uv_conn *c = find_conn(uv_of(base), id);
-    struct uv_write *w;
-
-    if (!c || c->closing || !n)
-        return;
-    w = mem_alloc(sizeof *w);
-    if (w)
-        w->buf = uv_buf_init(mem_alloc(n), (unsigned)n);
-    if (!w || !w->buf.base) {
-        mem_free(w);
-        drop_conn(c); /* a frame with a hole in it would be worse */
-        return;
-    }
-    memcpy(w->buf.base, p, n);
-    if (uv_write(&w->request, (uv_stream_t *)&c->pipe, &w->buf, 1, on_written))
-        on_written(&w->request, -1);
-}
-
-static size_t io_unsent(struct io *base, uint64_t id)
-{
-    struct uv_conn *c = find_conn(uv_of(base), id);
-
-    return c ? uv_stream_get_write_queue_size((uv_stream_t *)&c->pipe) : 0;
-}
-
-static void on_shutdown(uv_shutdown_t *request, int status)
-{
-    struct uv_conn *c = (struct uv_conn *)request->handle;
-
-    mem_free(request);
-    if (status != UV_ECANCELED)
-        drop_conn(c);
-}
-
-static void io_close(struct io *base, uint64_t id)
-{
-    struct uv_conn *c = find_conn(uv_of(base), id);
-    uv_shutdown_t *request;
-
-    if (!c || c->closing)
-        return;
-    c->closing = 1;
-    request = mem_alloc(sizeof *request);
-    if (!request || uv_shutdown(request, (uv_stream_t *)&c->pipe, on_shutdown)) {
-        mem_free(request);
-        drop_conn(c);
-    }
+    net_settle(&uv_of(io)->net, conn);
 }
 
 /* ---- processes ---- */
@@ -426,21 +298,20 @@ static void on_owner(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 
 /* ---- open, run, close ---- */
 
-static const struct io_ops ops = {io_now,   io_send, io_unsent,  io_close,
-                                  io_spawn, io_kill, io_wake_at, io_stop};
+static const struct io_ops ops = {io_now,  io_send,    io_unsent, io_close, io_spawn,
+                                  io_kill, io_wake_at, io_stop,   io_peer,  io_settle};
 
 static int open_handles(struct io_uv *io, int listen_fd, int owner_fd)
 {
     static const int wanted[N_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
-    int rc = uv_pipe_init(&io->loop, &io->listener, 0);
+    int rc = net_init(&io->net, &io->loop, &io->base, &io->next_id);
+    struct err e;
 
-    io->listener.data = io->owner.data = io->timer.data = io;
-    if (!rc)
-        rc = uv_pipe_open(&io->listener, listen_fd);
-    if (!rc)
-        rc = uv_listen((uv_stream_t *)&io->listener, 64, on_connection);
+    io->owner.data = io->timer.data = io;
     if (!rc)
         rc = uv_timer_init(&io->loop, &io->timer);
+    if (!rc && net_listen(&io->net, listen_fd, ADDRESS_UNIX, &e))
+        rc = UV_ENOMEM;
     for (int i = 0; !rc && i < N_SIGNALS; i++) {
         rc = uv_signal_init(&io->loop, &io->signals[i]);
         io->signals[i].data = io;
@@ -481,6 +352,16 @@ int io_uv_open(struct io **out, int listen_fd, int owner_fd, struct err *e)
     return 0;
 }
 
+int io_uv_listen(struct io *base, int fd, enum address_kind kind, struct err *e)
+{
+    return net_listen(&uv_of(base)->net, fd, kind, e);
+}
+
+void io_uv_use_tls(struct io *base, const struct tls_api *api, struct tls_context *context)
+{
+    net_use_tls(&uv_of(base)->net, api, context);
+}
+
 void io_uv_run(struct io *base)
 {
     uv_run(&uv_of(base)->loop, UV_RUN_DEFAULT);
@@ -489,17 +370,15 @@ void io_uv_run(struct io *base)
 static void close_handle(uv_handle_t *h, void *arg)
 {
     struct io_uv *io = arg;
-    int ours = h == (uv_handle_t *)&io->listener || h == (uv_handle_t *)&io->owner ||
-               h == (uv_handle_t *)&io->timer || h->type == UV_SIGNAL;
+    int ours = h == (uv_handle_t *)&io->owner || h == (uv_handle_t *)&io->timer ||
+               h->type == UV_SIGNAL;
 
     if (uv_is_closing(h))
         return;
     if (ours)
         uv_close(h, NULL);
-    else if (h->data)
-        uv_close(h, child_handle_gone);
     else
-        uv_close(h, conn_gone);
+        uv_close(h, child_handle_gone);
 }
 
 static void ignore_exit(void *ctx, uint64_t child, const struct io_exit *how)
@@ -518,6 +397,7 @@ void io_uv_close(struct io *base)
         return;
     io = uv_of(base);
     io->base.events = &deaf;
+    net_fini(&io->net);
     uv_walk(&io->loop, close_handle, io);
     uv_run(&io->loop, UV_RUN_DEFAULT);
     uv_loop_close(&io->loop);

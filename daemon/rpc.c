@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "daemon/auth.h"
 #include "daemon/conn.h"
 #include "daemon/daemon.h"
 #include "daemon/watch.h"
@@ -95,6 +96,22 @@ void rpc_reply_job(struct rpc_call *call, const struct job *j)
     arena_fini(&a);
 }
 
+/* Whoever is not known learns nothing, not even which methods there are. */
+static int check_caller(struct daemon *d, const struct access *who, const char *method,
+                        int exists, struct err *e)
+{
+    enum access_need need = ACCESS_STEER;
+    int rc = access_check(who, ACCESS_VIEW, NULL, e);
+
+    if (!rc && d->auth)
+        rc = auth_still(d->auth, who, e);
+    if (!rc && !exists)
+        rc = err_set(e, ERR_UNSUPPORTED, "unknown method %.100s", method);
+    if (!rc && access_of_method(method, &need))
+        rc = err_set(e, ERR_DENIED, "%.100s: nobody may call it", method);
+    return rc ? rc : access_check(who, need, NULL, e);
+}
+
 void rpc_dispatch(struct daemon *d, uint64_t conn, const struct access *who,
                   const Hone__V1__Call *call)
 {
@@ -106,8 +123,7 @@ void rpc_dispatch(struct daemon *d, uint64_t conn, const struct access *who,
     struct rpc_call *ctx;
     struct err e;
 
-    if (!method) {
-        err_set(&e, ERR_UNSUPPORTED, "unknown method %.100s", call->method);
+    if (check_caller(d, who, call->method, method != NULL, &e)) {
         send_error(d, conn, call->id, &e);
         return;
     }

@@ -1,6 +1,7 @@
 /* honed: the control daemon.
  *
- *     honed [--state DIR] [--listen ADDRESS]
+ *     honed [--state DIR] [--listen ADDRESS]...
+ *     honed token ... | honed cert ...                     (daemon/main/commands.h)
  *     honed --state DIR --listen ADDRESS --owner FD        (started by hone run)
  *
  * One daemon per state folder: it holds DIR/lock as long as it lives. With --owner it is
@@ -21,16 +22,20 @@
 #include "base/str.h"
 #include "daemon/daemon.h"
 #include "daemon/lock.h"
-#include "proto/transport.h"
+#include "daemon/main/commands.h"
+#include "daemon/main/listen.h"
 
 struct options {
-    const char *state, *listen, *owner;
+    const char *state, *owner;
+    struct arg_list listen;
     int version;
 };
 
 struct server {
-    char state[FILE_PATH_MAX], address[FILE_PATH_MAX];
-    int lock, listen_fd, owner_fd;
+    char state[FILE_PATH_MAX];
+    int lock, owner_fd;
+    struct listening listening;
+    struct auth *auth;
     struct store *store;
     struct io *io;
     struct daemon daemon;
@@ -38,25 +43,32 @@ struct server {
 
 static const struct arg_flag flags[] = {
     ARG_VALUE("--state", "DIR", "folder of the daemon's state", struct options, state),
-    ARG_VALUE("--listen", "ADDRESS", "unix:PATH (default: unix:STATE/socket)",
-              struct options, listen),
+    ARG_LIST("--listen", "ADDRESS",
+             "unix:PATH (default: unix:STATE/socket), tcp:HOST:PORT (repeatable)",
+             struct options, listen),
     ARG_VALUE("--owner", "FD", "private: end when this descriptor's peer has gone",
               struct options, owner),
     ARG_SWITCH("--version", "print the version", struct options, version), ARG_END};
 
 static const struct arg_spec spec = {
     "honed",
-    "[--state DIR] [--listen ADDRESS]",
-    "The daemon: queues jobs, schedules their stages, starts workers, streams metrics.",
+    "[--state DIR] [--listen ADDRESS]... | token ... | cert ...",
+    "The daemon: queues jobs, schedules their stages, starts workers, streams metrics.\n\n"
+    "  honed token --help   tokens that let people in over the network\n"
+    "  honed cert --help    certificates for TLS, which TCP always has",
     flags,
     0,
     0,
     0};
 
-static int default_state(char *out, size_t n, struct err *e)
+int state_folder(const char *state, char *out, size_t n, struct err *e)
 {
     const char *base = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
 
+    if (state)
+        return snprintf(out, n, "%s", state) >= (int)n
+                   ? err_set(e, ERR_USAGE, "--state: the path is too long")
+                   : 0;
     if (base && base[0] == '/')
         return file_join(out, n, base, "hone", e);
     if (home && home[0] == '/')
@@ -70,10 +82,7 @@ static int resolve(struct server *s, const struct options *o, struct err *e)
     long fd = -1;
     int rc;
 
-    if (o->state &&
-        snprintf(s->state, sizeof s->state, "%s", o->state) >= (int)sizeof s->state)
-        return err_set(e, ERR_USAGE, "--state: the path is too long");
-    rc = o->state ? 0 : default_state(s->state, sizeof s->state, e);
+    rc = state_folder(o->state, s->state, sizeof s->state, e);
     if (!rc)
         rc = args_long("--owner", o->owner, 3, 1 << 20, &fd, e);
     if (rc)
@@ -81,10 +90,6 @@ static int resolve(struct server *s, const struct options *o, struct err *e)
     s->owner_fd = (int)fd;
     if (fd >= 0 && fcntl(s->owner_fd, F_SETFD, FD_CLOEXEC)) /* not for workers */
         return err_errno(e, ERR_USAGE, errno, "--owner %ld", fd);
-    if (snprintf(s->address, sizeof s->address, "%s%s%s",
-                 o->listen ? "" : "unix:", o->listen ? o->listen : s->state,
-                 o->listen ? "" : "/socket") >= (int)sizeof s->address)
-        return err_set(e, ERR_USAGE, "--listen: the address is too long");
     return 0;
 }
 
@@ -106,7 +111,7 @@ static int take_state(struct server *s, struct err *e)
     return rc;
 }
 
-static int start(struct server *s, struct err *e)
+static int start(struct server *s, const struct options *o, struct err *e)
 {
     int recovered, rc = take_state(s, e);
 
@@ -118,14 +123,19 @@ static int start(struct server *s, struct err *e)
     if (!rc && recovered)
         log_warn("%d jobs of an earlier honed were not finished", recovered);
     if (!rc)
-        rc = transport_listen(s->address, &s->listen_fd, e);
+        rc = auth_open(&s->auth, s->state, e);
+    if (!rc)
+        rc = listen_open(&s->listening, s->state, &o->listen, s->auth, e);
     if (rc)
         return rc;
-    rc = io_uv_open(&s->io, s->listen_fd, s->owner_fd, e);
+    rc = io_uv_open(&s->io, s->listening.unix_fd, s->owner_fd, e);
     if (rc)
         return rc;
-    daemon_init(&s->daemon, s->io, s->store, s->address, s->owner_fd >= 0);
-    rc = launch_find("hone-worker", s->daemon.worker, sizeof s->daemon.worker, e);
+    daemon_init(&s->daemon, s->io, s->store, s->listening.address, s->owner_fd >= 0);
+    s->daemon.auth = s->auth;
+    rc = listen_start(&s->listening, s->io, e);
+    if (!rc)
+        rc = launch_find("hone-worker", s->daemon.worker, sizeof s->daemon.worker, e);
     if (!rc && s->owner_fd >= 0 && write(s->owner_fd, "ready\n", 6) != 6)
         rc = err_errno(e, ERR_FAILED, errno, "tell the owner");
     return rc;
@@ -150,22 +160,35 @@ static void stop(struct server *s)
     daemon_fini(&s->daemon);
     io_uv_close(s->io);
     store_close(s->store);
-    if (s->listen_fd >= 0)
-        transport_unlink(s->address);
+    listen_close(&s->listening);
+    auth_close(s->auth);
     if (s->owner_fd >= 0 && s->lock >= 0)
         remove_state(s);
     if (s->lock >= 0)
         close(s->lock);
 }
 
+static int command(int argc, char **argv)
+{
+    struct err e;
+    int rc =
+        !strcmp(argv[0], "token") ? token_main(argc, argv, &e) : cert_main(argc, argv, &e);
+
+    if (rc < 0)
+        err_print(&e, "hone");
+    return standard_close("honed", rc < 0 ? err_exit_status(rc) : 0);
+}
+
 int main(int argc, char **argv)
 {
-    static struct server s = {.lock = -1, .listen_fd = -1, .owner_fd = -1};
+    static struct server s = {.lock = -1, .owner_fd = -1, .listening = {.unix_fd = -1}};
     struct options o = {0};
     struct err e;
     int rc;
 
     standard_open();
+    if (argc > 1 && (!strcmp(argv[1], "token") || !strcmp(argv[1], "cert")))
+        return command(argc - 1, argv + 1);
     rc = args_parse(&spec, argc, argv, &o, &e);
     if (rc == ARGS_HELP)
         return standard_close("honed", 0);
@@ -179,7 +202,7 @@ int main(int argc, char **argv)
     if (!rc && s.owner_fd >= 0)
         log_set_level(LOG_WARN);
     if (!rc)
-        rc = start(&s, &e);
+        rc = start(&s, &o, &e);
     if (rc)
         err_print(&e, "hone");
     else

@@ -33,25 +33,22 @@ static void loop_adamw(const struct adamw_tensor *t, const struct adamw_step *k,
 /* The sum of squares of n elements in double: 8 partial sums, added in order. */
 static double loop_square_sum(const float *x, long n)
 {
-    enum { HALF = VW / 2, PARTS = 8 / HALF };
-    typedef float half __attribute__((vector_size(HALF * sizeof(float))));
-    typedef double vd __attribute__((vector_size(HALF * sizeof(double))));
-    vd sum[PARTS] = {0};
+    typedef double vd __attribute__((vector_size(64)));
+    vd sum = {0};
     double total = 0;
     long i = 0;
 
     for (; i + 8 <= n; i += 8) {
-        for (int k = 0; k < PARTS; k++) {
-            half f;
-            vd d;
+        float f[8];
+        vd d;
 
-            memcpy(&f, x + i + k * HALF, sizeof f);
-            d = __builtin_convertvector(f, vd);
-            sum[k] += d * d;
-        }
+        memcpy(f, x + i, sizeof f);
+        for (int k = 0; k < 8; k++)
+            d[k] = f[k];
+        sum += d * d;
     }
     for (int k = 0; k < 8; k++)
-        total += sum[k / HALF][k % HALF];
+        total += sum[k];
     for (; i < n; i++)
         total += (double)x[i] * x[i];
     return total;

@@ -1,0 +1,70 @@
+/* Listening sockets and connections of the real event loop (daemon/io_uv.c): Unix sockets,
+ * and TCP inside TLS. What it hears it tells through io->events, as daemon/io.h says.
+ *
+ * Nobody can hold the daemon's memory or descriptors without having said who they are:
+ *   - a connection that has not settled (net_settle: its Hello was accepted) within
+ *     NET_SETTLE_S seconds is closed; TLS handshakes count;
+ *   - of more than NET_PENDING_MAX such connections the oldest goes;
+ *   - of more connections than descriptors allow, new ones are refused;
+ *   - who does not read its replies is not read either, above NET_UNSENT_MAX bytes.
+ * A TCP connection is announced when its TLS handshake is complete, not before. */
+#ifndef DAEMON_NET_H
+#define DAEMON_NET_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/err.h"
+#include "daemon/io.h"
+#include "proto/tls.h"
+
+enum {
+    NET_SETTLE_S = 10,
+    NET_PENDING_MAX = 512,
+    NET_UNSENT_MAX = 4 << 20,
+    NET_BUCKETS = 1024,
+    NET_LISTENERS = 32,
+};
+
+struct net_conn;
+struct net_listener {
+    uv_poll_t poll; /* first */
+    struct net *net;
+    enum address_kind kind;
+    int fd;
+};
+
+struct net {
+    uv_loop_t *loop;
+    struct io *io;
+    uint64_t *next_id; /* shared with processes */
+    struct net_listener *listener[NET_LISTENERS];
+    size_t n_listeners;
+    struct net_conn *bucket[NET_BUCKETS]; /* by id */
+    struct net_conn *oldest, *newest;     /* not settled, by age */
+    size_t n_conns, n_pending, max_conns;
+    uv_timer_t tick;
+    const struct tls_api *tls_api;
+    struct tls_context *tls;
+    unsigned refusals; /* logged since the last tick */
+    int starved;       /* no descriptor was free: listeners wait for the tick */
+    int closed;
+    char in[65536], plain[65536];
+};
+
+int net_init(struct net *net, uv_loop_t *loop, struct io *io, uint64_t *next_id);
+void net_fini(struct net *net); /* then the loop must run until its handles are gone */
+
+/* Takes the descriptor. TCP needs net_use_tls() before the first connection. */
+int net_listen(struct net *net, int fd, enum address_kind kind, struct err *e);
+/* The context is borrowed. */
+void net_use_tls(struct net *net, const struct tls_api *api, struct tls_context *context);
+
+void net_send(struct net *net, uint64_t conn, const void *p, size_t n);
+size_t net_unsent(struct net *net, uint64_t conn);
+void net_close(struct net *net, uint64_t conn);
+int net_peer(struct net *net, uint64_t conn, struct io_peer *peer); /* 0: it is there */
+void net_settle(struct net *net, uint64_t conn);
+
+#endif

@@ -1,0 +1,437 @@
+/* Who may do what: the file of credentials, and every method of the service tried with
+ * every kind of credential. */
+#include <fcntl.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "daemon/admit.h"
+#include "daemon/auth.h"
+#include "daemon/daemon.h"
+#include "daemon/rpc.h"
+#include "proto/frame.h"
+#include "proto/message.h"
+
+static char dir[64];
+
+static int set_up(void **state)
+{
+    (void)state;
+    snprintf(dir, sizeof dir, "/tmp/hone-test-XXXXXX");
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    struct err e;
+
+    (void)state;
+    return file_remove_tree(dir, &e);
+}
+
+static const char print_a[] =
+    "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+static const char print_b[] =
+    "ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/* ---- the file ---- */
+
+static void test_tokens(void **state)
+{
+    char one[AUTH_TOKEN_SIZE], two[AUTH_TOKEN_SIZE], path[128], *text;
+    struct access who, other;
+    struct auth *a;
+    struct stat st;
+    struct err e;
+    size_t n;
+
+    (void)state;
+    assert_int_equal(auth_open(&a, dir, &e), 0);
+    assert_int_equal(auth_who(a, "anything", NULL, &who, &e), ERR_DENIED);
+    assert_int_equal(auth_add_token(dir, "alice", ACCESS_OPERATOR, one, &e), 0);
+    assert_int_equal(auth_add_token(dir, "alice", ACCESS_VIEWER, two, &e), 0);
+    assert_int_equal(auth_add_certificate(dir, "bob@x", ACCESS_ADMIN, print_a, &e), 0);
+    assert_string_not_equal(one, two);
+    assert_int_equal(strlen(one), strlen("hone_") + 43);
+
+    /* The file has hashes, not tokens, and is ours alone. */
+    snprintf(path, sizeof path, "%s/credentials", dir);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_int_equal(file_read(path, 1 << 20, &text, &n, &e), 0);
+    assert_null(strstr(text, one + 5));
+    mem_free(text);
+
+    assert_int_equal(auth_who(a, one, NULL, &who, &e), 0);
+    assert_string_equal(who.user, "alice");
+    assert_int_equal(who.role, ACCESS_OPERATOR);
+    assert_int_equal(auth_who(a, two, print_a, &other, &e), 0); /* the token counts */
+    assert_int_equal(other.role, ACCESS_VIEWER);
+    assert_int_equal(auth_who(a, NULL, print_a, &other, &e), 0);
+    assert_string_equal(other.user, "bob@x");
+    assert_int_equal(auth_who(a, "", print_b, &other, &e), ERR_DENIED);
+    assert_int_equal(auth_who(a, print_a, NULL, &other, &e), ERR_DENIED); /* not a token */
+    assert_int_equal(auth_who(a, NULL, "00", &other, &e), ERR_DENIED);
+    assert_int_equal(auth_who(a, NULL, NULL, &other, &e), ERR_DENIED);
+    assert_true(e.mend[0]);
+    assert_int_equal(other.role, ACCESS_NOBODY);
+
+    /* Revoked by id: the other stays; by name: none. */
+    assert_int_equal(auth_still(a, &who, &e), 0);
+    who.credential[AUTH_ID - 1] = '\0';
+    assert_int_equal(auth_revoke(dir, who.credential, &n, &e), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(auth_who(a, one, NULL, &who, &e), ERR_DENIED);
+    assert_int_equal(auth_who(a, two, NULL, &who, &e), 0);
+    assert_int_equal(auth_revoke(dir, "alice", &n, &e), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(auth_still(a, &who, &e), ERR_DENIED);
+    assert_int_equal(auth_revoke(dir, "alice", &n, &e), 0);
+    assert_int_equal(n, 0);
+    assert_int_equal(auth_count(a, &n, &e), 0);
+    assert_int_equal(n, 1);
+    auth_close(a);
+}
+
+static void test_bad_files(void **state)
+{
+    static const char *const bad[] = {
+        "token alice operator 00 1\n", "token alice root %s 1\n",
+        "key alice viewer %s 1\n",     "token a/b viewer %s 1\n",
+        "token alice viewer %s\n",     "token alice viewer %s x\n",
+        "token alice viewer %s 1 1\n", "token alice nobody %s 1\n"};
+    char path[128], text[256];
+    struct access who;
+    struct auth *a;
+    struct err e;
+
+    (void)state;
+    snprintf(path, sizeof path, "%s/credentials", dir);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const char *mark = strstr(bad[i], "%s");
+
+        snprintf(text, sizeof text, "%.*s%s%s", mark ? (int)(mark - bad[i]) : 99, bad[i],
+                 mark ? print_a : "", mark ? mark + 2 : "");
+        assert_int_equal(file_write_atomic(path, text, strlen(text), &e), 0);
+        assert_int_equal(chmod(path, 0600), 0);
+        assert_int_equal(auth_open(&a, dir, &e), 0);
+        assert_int_equal(auth_who(a, NULL, print_a, &who, &e), ERR_CORRUPT);
+        assert_non_null(strstr(e.msg, "line 1"));
+        auth_close(a);
+    }
+    snprintf(text, sizeof text, "certificate alice viewer %s 1\n", print_a);
+    assert_int_equal(file_write_atomic(path, text, strlen(text), &e), 0);
+    assert_int_equal(chmod(path, 0640), 0);
+    assert_int_equal(auth_open(&a, dir, &e), 0);
+    assert_int_equal(auth_who(a, NULL, print_a, &who, &e), ERR_DENIED);
+    assert_non_null(strstr(e.mend, "chmod 600"));
+    assert_int_equal(chmod(path, 0600), 0);
+    assert_int_equal(auth_who(a, NULL, print_a, &who, &e), 0);
+    auth_close(a);
+}
+
+static void test_names(void **state)
+{
+    static const char *const bad[] = {"", "-a", "a b", "a\n", "ä", "a/b", "../a"};
+    char token[AUTH_TOKEN_SIZE], longest[80];
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(auth_add_token(dir, bad[i], ACCESS_VIEWER, token, &e), ERR_USAGE);
+    memset(longest, 'x', sizeof longest);
+    longest[ACCESS_NAME_MAX] = '\0';
+    assert_int_equal(auth_check_name(longest, &e), ERR_USAGE);
+    longest[ACCESS_NAME_MAX - 1] = '\0';
+    assert_int_equal(auth_check_name(longest, &e), 0);
+}
+
+/* ---- the matrix ---- */
+
+enum { CONN = 7 };
+
+struct world {
+    struct io io;
+    struct io_peer peer;
+    struct str out;
+    int closed, settled;
+};
+
+static struct world w;
+
+static double now(struct io *io)
+{
+    (void)io;
+    return 1;
+}
+static void send_bytes(struct io *io, uint64_t conn, const void *p, size_t n)
+{
+    (void)io;
+    assert_int_equal(conn, CONN);
+    str_add_bytes(&w.out, p, n);
+}
+static size_t unsent(struct io *io, uint64_t conn)
+{
+    (void)io;
+    (void)conn;
+    return 0;
+}
+static void close_conn(struct io *io, uint64_t conn)
+{
+    (void)io;
+    w.closed += conn == CONN;
+}
+static int spawn(struct io *io, const struct io_command *c, uint64_t *child, struct err *e)
+{
+    (void)io;
+    (void)c;
+    *child = 1;
+    return err_set(e, ERR_FAILED, "nothing starts here");
+}
+static void kill_child(struct io *io, uint64_t child, int signal)
+{
+    (void)io;
+    (void)child;
+    (void)signal;
+}
+static void wake_at(struct io *io, double when)
+{
+    (void)io;
+    (void)when;
+}
+static void stop(struct io *io)
+{
+    (void)io;
+}
+static int peer(struct io *io, uint64_t conn, struct io_peer *out)
+{
+    (void)io;
+    *out = w.peer;
+    return conn == CONN ? 0 : -1;
+}
+static void settle(struct io *io, uint64_t conn)
+{
+    (void)io;
+    w.settled += conn == CONN;
+}
+
+static void say(const ProtobufCMessage *m)
+{
+    struct str out = {0};
+    struct err e;
+
+    assert_int_equal(message_frame(m, &out, &e), 0);
+    w.io.events->received(w.io.ctx, CONN, out.s, out.len);
+    str_fini(&out);
+}
+
+/* The first frame that was answered. */
+static ProtobufCMessage *answer(const ProtobufCMessageDescriptor *d)
+{
+    struct frame_reader in;
+    ProtobufCMessage *m;
+    const uint8_t *body;
+    size_t n;
+    struct err e;
+
+    frame_reader_init(&in, FRAME_CAP);
+    assert_int_equal(frame_feed(&in, str_get(&w.out), w.out.len, &e), 0);
+    assert_int_equal(frame_next(&in, &body, &n, &e), 1);
+    assert_int_equal(message_unpack(d, body, n, &m, &e), 0);
+    frame_reader_fini(&in);
+    str_clear(&w.out);
+    return m;
+}
+
+/* Connect with a credential: the status of the refusal, 0: let in. */
+static int enter(const char *token, const char *certificate)
+{
+    Hone__V1__Hello h = HONE__V1__HELLO__INIT;
+    Hone__V1__Welcome *welcome;
+    int status;
+
+    snprintf(w.peer.certificate, sizeof w.peer.certificate, "%s", certificate);
+    w.closed = w.settled = 0;
+    w.io.events->connected(w.io.ctx, CONN);
+    h.magic = PROTO_MAGIC;
+    h.version = PROTO_VERSION;
+    h.role = HONE__V1__ROLE__CLIENT;
+    h.token = (char *)(uintptr_t)token;
+    say(&h.base);
+    welcome = (Hone__V1__Welcome *)answer(&hone__v1__welcome__descriptor);
+    status = welcome->refused ? (int)welcome->refused->status : 0;
+    assert_int_equal(w.closed, status != 0);
+    assert_int_equal(w.settled, status == 0);
+    message_free(&welcome->base);
+    return status;
+}
+
+/* Call with an empty request: the status of the error, 0: none. */
+static int call(const char *method)
+{
+    Hone__V1__Call c = HONE__V1__CALL__INIT;
+    Hone__V1__Reply *r;
+    int status;
+
+    c.id = 1;
+    c.method = (char *)(uintptr_t)method;
+    say(&c.base);
+    r = (Hone__V1__Reply *)answer(&hone__v1__reply__descriptor);
+    status = r->error ? (int)r->error->status : 0;
+    message_free(&r->base);
+    return status;
+}
+
+/* What viewers may: a method that is new is not theirs before it stands here. */
+static int is_for_viewers(const char *method)
+{
+    static const char *const names[] = {"GetJob", "Watch",   "List",
+                                        "Logs",   "Metrics", "Status"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(method, names[i]))
+            return 1;
+    return 0;
+}
+
+static void test_matrix(void **state)
+{
+    static const struct io_ops ops = {now,        send_bytes, unsent, close_conn, spawn,
+                                      kill_child, wake_at,    stop,   peer,       settle};
+    const ProtobufCServiceDescriptor *service = rpc_service.base.descriptor;
+    char token[4][AUTH_TOKEN_SIZE];
+    struct store *store;
+    struct daemon d;
+    struct auth *a;
+    struct err e;
+
+    (void)state;
+    w.io.ops = &ops;
+    assert_int_equal(store_open(&store, dir, STORE_EPHEMERAL, &e), 0);
+    assert_int_equal(auth_open(&a, dir, &e), 0);
+    for (int role = ACCESS_VIEWER; role <= ACCESS_ADMIN; role++)
+        assert_int_equal(
+            auth_add_token(dir, "someone", (enum access_role)role, token[role], &e), 0);
+    daemon_init(&d, &w.io, store, "unix:/nowhere", 0);
+    d.auth = a;
+
+    /* none and wrong ones: not even the door opens, whatever the method */
+    assert_int_equal(enter(NULL, ""), 5);
+    assert_int_equal(enter("hone_wrong", ""), 5);
+    assert_int_equal(enter(NULL, print_b), 5);
+    assert_null(d.conns);
+    for (int role = ACCESS_VIEWER; role <= ACCESS_ADMIN; role++) {
+        for (unsigned i = 0; i < service->n_methods; i++) {
+            const char *method = service->methods[i].name;
+            enum access_need need;
+            int want = role == ACCESS_VIEWER && !is_for_viewers(method) ? 5 : 0, got;
+
+            if (access_of_method(method, &need))
+                fail_msg("%s has no rule: add it to daemon/access.c", method);
+            assert_int_equal(enter(token[role], ""), 0);
+            got = call(method);
+            if ((got == 5) != (want == 5))
+                fail_msg("%s as %s: status %d", method,
+                         access_role_name((enum access_role)role), got);
+            w.io.events->closed(w.io.ctx, CONN);
+            str_clear(&w.out);
+        }
+        assert_int_equal(enter(token[role], ""), 0);
+        assert_int_equal(call("NoSuchMethod"), 2);
+        w.io.events->closed(w.io.ctx, CONN);
+    }
+
+    /* A local peer needs no credential. Nobody gets in where there is no file at all. */
+    w.peer.local = 1;
+    assert_int_equal(enter(NULL, ""), 0);
+    assert_int_equal(call("GetJob"), 2);
+    w.io.events->closed(w.io.ctx, CONN);
+    w.peer.local = 0;
+    d.auth = NULL;
+    assert_int_equal(enter(token[ACCESS_ADMIN], ""), 5);
+    d.auth = a;
+
+    daemon_fini(&d);
+    store_close(store);
+    auth_close(a);
+    str_fini(&w.out);
+}
+
+/* Revoked while connected: refused, and closed within seconds. */
+static void test_revoked(void **state)
+{
+    static const struct io_ops ops = {now,        send_bytes, unsent, close_conn, spawn,
+                                      kill_child, wake_at,    stop,   peer,       settle};
+    char token[AUTH_TOKEN_SIZE];
+    struct daemon d;
+    struct auth *a;
+    struct err e;
+    size_t n;
+
+    (void)state;
+    memset(&w, 0, sizeof w);
+    w.io.ops = &ops;
+    assert_int_equal(auth_open(&a, dir, &e), 0);
+    assert_int_equal(auth_add_token(dir, "carol", ACCESS_ADMIN, token, &e), 0);
+    daemon_init(&d, &w.io, NULL, "unix:/nowhere", 0);
+    d.auth = a;
+    assert_int_equal(enter(token, ""), 0);
+    assert_int_equal(call("GetJob"), 2);
+    assert_true(conn_next(&d) < INFINITY);
+    assert_int_equal(auth_revoke(dir, "carol", &n, &e), 0);
+    assert_int_equal(call("GetJob"), 5);
+    assert_int_equal(w.closed, 0);
+    d.conns_checked = -100;
+    conn_tick(&d);
+    assert_int_equal(w.closed, 1);
+    assert_null(d.conns);
+    assert_true(isinf(conn_next(&d)));
+    daemon_fini(&d);
+    auth_close(a);
+    str_fini(&w.out);
+}
+
+static void test_owners(void **state)
+{
+    struct access who = {.role = ACCESS_OPERATOR, .user = "alice"};
+    struct job j = {.id = 1, .owner = "bob"};
+    struct err e;
+
+    (void)state;
+    assert_int_equal(access_check(&who, ACCESS_STEER, &j, &e), ERR_DENIED);
+    assert_int_equal(access_check(&who, ACCESS_VIEW, &j, &e), 0);
+    j.owner = "alice";
+    assert_int_equal(access_check(&who, ACCESS_STEER, &j, &e), 0);
+    who.role = ACCESS_VIEWER;
+    assert_int_equal(access_check(&who, ACCESS_STEER, &j, &e), ERR_DENIED);
+    who.role = ACCESS_ADMIN;
+    j.owner = "bob";
+    assert_int_equal(access_check(&who, ACCESS_STEER, &j, &e), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_tokens, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bad_files, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_names, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_matrix, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_revoked, set_up, tear_down),
+        cmocka_unit_test(test_owners),
+    };
+
+    log_set_level(LOG_ERROR + 1);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
