@@ -184,7 +184,17 @@ size_t str_utf8_valid(const char *p, size_t n)
     size_t i = 0;
 
     while (i < n) {
-        size_t len = utf8_one((const unsigned char *)p + i, n - i);
+        uint64_t eight;
+        size_t len;
+
+        if (n - i >= sizeof eight) { /* most text is ASCII */
+            memcpy(&eight, p + i, sizeof eight);
+            if (!(eight & 0x8080808080808080u)) {
+                i += sizeof eight;
+                continue;
+            }
+        }
+        len = utf8_one((const unsigned char *)p + i, n - i);
 
         if (!len)
             break;

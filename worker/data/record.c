@@ -126,14 +126,13 @@ static int bad_json(struct reader *r, const struct err *e)
                       what ? what + 2 : e->msg);
 }
 
+/* A line that was checked. */
 static int parse_object(struct reader *r, const char *s, size_t n, struct err *e)
 {
-    int rc = record_check(r, s, n);
+    int rc;
 
     json_decref(r->object);
     r->object = NULL;
-    if (rc != RECORD_OK)
-        return rc;
     rc = json_parse("", s, n, &r->object, e);
     if (rc == ERR_NOMEM)
         return rc;
@@ -154,6 +153,11 @@ static int next_json(struct reader *r, struct err *e)
         if (!record_line(r, &s, &n))
             return RECORD_END;
     while (is_blank(s, n));
+    rc = record_check(r, s, n);
+    if (rc != RECORD_OK)
+        return rc;
+    if (!r->careful && record_flat_json(r, s, n))
+        return check_texts(r);
     rc = parse_object(r, s, n, e);
     if (rc != RECORD_OK)
         return rc;
@@ -178,7 +182,9 @@ static int open_json(struct reader *r, const struct data_spec *spec, struct err 
     r->column[FIELD_SECOND] = spec->text[1];
     r->column[FIELD_LABEL] = spec->label_column ? spec->label_column : "label";
     while (!r->column[FIELD_TEXT] && rc == RECORD_BAD && record_line(r, &s, &n)) {
-        rc = is_blank(s, n) ? RECORD_BAD : parse_object(r, s, n, e);
+        rc = is_blank(s, n) ? RECORD_BAD : record_check(r, s, n);
+        if (rc == RECORD_OK)
+            rc = parse_object(r, s, n, e);
         for (int k = 0; rc == RECORD_OK && k < RECORD_NAMES; k++)
             if (json_object_get(r->object, record_names[k][0])) {
                 r->column[FIELD_TEXT] = record_names[k][0];

@@ -35,6 +35,7 @@ struct reader {
     int kind;  /* enum data_kind, not DATA_AUTO */
     int header;
     int want_label;
+    int careful;                /* tests: every line by way of jansson */
     const char *column[FIELDS]; /* keys of JSONL; NULL: not there */
     long index[FIELDS];         /* columns of TSV and CSV, from 0; -1: not there */
     size_t columns;             /* in every record of TSV and CSV */
