@@ -27,9 +27,11 @@ int access_role_parse(const char *name, enum access_role *role)
 
 /* The least that each method takes. Steering needs the job's owner or an admin as well,
  * which only the handler can tell (rpc_find_job). */
-static const char *const view[] = {"GetJob", "Watch", NULL};
+static const char *const view[] = {"List",    "GetJob", "Watch", "Logs",
+                                   "Metrics", "Status", NULL};
 static const char *const submit[] = {"Submit", NULL};
-static const char *const steer[] = {"Cancel", "Checkpoint", NULL};
+static const char *const steer[] = {"Pause", "Resume",      "Cancel", "Checkpoint", "Skip",
+                                    "Retry", "SetPriority", "Remove", NULL};
 
 static int is_in(const char *name, const char *const *list)
 {

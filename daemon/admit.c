@@ -6,15 +6,18 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "daemon/folder.h"
+#include "daemon/notify.h"
 #include "daemon/plan.h"
-#include "daemon/watch.h"
+#include "daemon/show.h"
+
+enum { PRIORITY_MAX = 100, REQUEST_ID_MAX = 64 };
 
 /* Seconds. */
 static const double lock_wait = 10.0, lock_retry = 0.05;
@@ -22,7 +25,9 @@ static const double lock_wait = 10.0, lock_retry = 0.05;
 struct admission {
     struct arena arena;
     struct rpc_call *call; /* NULL: the client has gone */
-    const char *file, *out;
+    const char *file, *out, *request_id, *notify;
+    char owner[ACCESS_NAME_MAX];
+    int priority;
     const char **set;
     size_t n_set;
     char **stages;
@@ -76,8 +81,8 @@ static int copy_texts(struct arena *a, char **from, size_t n, const char ***out,
 }
 
 /* What the daemon itself can judge at once. */
-static int read_request(struct admission *a, const Hone__V1__SubmitRequest *in,
-                        struct err *e)
+static int read_request(struct daemon *d, struct admission *a,
+                        const Hone__V1__SubmitRequest *in, struct err *e)
 {
     const char **stages;
     int rc;
@@ -89,9 +94,20 @@ static int read_request(struct admission *a, const Hone__V1__SubmitRequest *in,
     a->file = arena_strdup(&a->arena, in->file);
     a->out = in->out ? arena_strdup(&a->arena, in->out) : NULL;
     a->resume = in->has_resume && in->resume;
-    if (!a->file || (in->out && !a->out))
+    a->priority = in->has_priority ? in->priority : 0;
+    if (a->priority < -PRIORITY_MAX || a->priority > PRIORITY_MAX)
+        return err_set(e, ERR_CONFIG, "priority %d: -%d to %d are possible", a->priority,
+                       PRIORITY_MAX, PRIORITY_MAX);
+    if (in->request_id && strlen(in->request_id) > REQUEST_ID_MAX)
+        return err_set(e, ERR_CONFIG, "request_id: more than %d bytes", REQUEST_ID_MAX);
+    a->request_id = in->request_id ? arena_strdup(&a->arena, in->request_id) : NULL;
+    a->notify = in->notify ? arena_strdup(&a->arena, in->notify) : NULL;
+    if (!a->file || (in->out && !a->out) || (in->request_id && !a->request_id) ||
+        (in->notify && !a->notify))
         return no_memory(e);
-    rc = copy_texts(&a->arena, in->set, in->n_set, &a->set, e);
+    rc = in->notify ? notify_check(d, in->notify, e) : 0;
+    if (!rc)
+        rc = copy_texts(&a->arena, in->set, in->n_set, &a->set, e);
     if (!rc)
         rc = copy_texts(&a->arena, in->stages, in->n_stages, &stages, e);
     if (rc)
@@ -106,7 +122,8 @@ static int start_check(struct daemon *d, struct admission *a, struct err *e)
 {
     struct launch_command cmd;
     struct io_command io = {.keep_fd = -1};
-    int rc = launch_check(d->worker, a->file, a->set, a->n_set, &a->arena, &cmd, e);
+    int rc = launch_check(d->worker, a->file, a->set, a->n_set, d->is_private, &a->arena,
+                          &cmd, e);
 
     if (rc)
         return rc;
@@ -115,63 +132,101 @@ static int start_check(struct daemon *d, struct admission *a, struct err *e)
     return d->io->ops->spawn(d->io, &io, &a->child, e);
 }
 
+/* The same submit again: 1: answered, with the job there is, or by waiting in the place of
+ * the call that was first. */
+static int is_repeat(struct rpc_call *call, const Hone__V1__SubmitRequest *in)
+{
+    struct daemon *d = call->d;
+    struct store_filter f = {.request_id = in->request_id, .owner = call->who.user};
+    Hone__V1__SubmitReply reply = HONE__V1__SUBMIT_REPLY__INIT;
+    struct arena scratch = {0};
+    struct job *j = NULL;
+    struct err e;
+
+    for (struct admission *a = d->admissions; a; a = a->next)
+        if (a->request_id && !strcmp(a->request_id, in->request_id) &&
+            !strcmp(a->owner, call->who.user) && a->call) {
+            err_set(&e, ERR_FAILED, "submitted again by another connection");
+            rpc_fail(a->call, &e);
+            a->call = call;
+            return 1;
+        }
+    if (store_load_job(d->store, &f, &j, &e)) {
+        rpc_fail(call, &e);
+        return 1;
+    }
+    if (!j)
+        return 0;
+    reply.job = show_job(&scratch, j, d->io->ops->now(d->io));
+    if (reply.job) {
+        rpc_reply(&reply.base, call);
+    } else {
+        no_memory(&e);
+        rpc_fail(call, &e);
+    }
+    arena_fini(&scratch);
+    job_free(j);
+    return 1;
+}
+
+static int begin(struct daemon *d, struct admission *a, const Hone__V1__SubmitRequest *in,
+                 struct err *e)
+{
+    int rc = d->ending ? err_set(e, ERR_FAILED, "honed is ending") : 0;
+
+    if (!rc)
+        rc = read_request(d, a, in, e);
+    return rc ? rc : start_check(d, a, e);
+}
+
 void admit_begin(struct rpc_call *call, const Hone__V1__SubmitRequest *in)
 {
     struct daemon *d = call->d;
-    struct admission *a = mem_alloc(sizeof *a);
+    struct admission *a;
     struct err e;
-    int rc;
 
+    if (access_check(&call->who, ACCESS_SUBMIT, NULL, &e)) {
+        rpc_fail(call, &e);
+        return;
+    }
+    if (in->request_id && is_repeat(call, in))
+        return;
+    a = mem_alloc(sizeof *a);
     if (!a) {
         no_memory(&e);
         rpc_fail(call, &e);
         return;
     }
     a->call = call;
+    snprintf(a->owner, sizeof a->owner, "%s", call->who.user);
     a->lock = -1;
     a->lock_until = INFINITY;
     a->next = d->admissions;
     d->admissions = a;
-    rc = access_check(&call->who, ACCESS_SUBMIT, NULL, &e);
-    if (!rc)
-        rc = d->ending ? err_set(&e, ERR_FAILED, "honed is ending")
-                       : read_request(a, in, &e);
-    if (!rc)
-        rc = start_check(d, a, &e);
-    if (rc)
+    if (begin(d, a, in, &e))
         refuse(d, a, &e);
 }
 
 /* ---- commit ---- */
 
-static int make_token(char out[33], struct err *e)
-{
-    unsigned char random[16];
-
-    if (getrandom(random, sizeof random, 0) != sizeof random)
-        return err_errno(e, ERR_IO, errno, "random numbers");
-    for (size_t i = 0; i < sizeof random; i++)
-        snprintf(out + 2 * i, 3, "%02x", random[i]);
-    return 0;
-}
-
 static int make_job(struct daemon *d, struct admission *a, struct job **out, struct err *e)
 {
     struct job *j = job_new();
-    int cores = a->plan.cores > 0 && a->plan.cores < d->cores ? a->plan.cores : d->cores;
-    int rc;
+    int all = cores_count(&d->resources.cores);
+    int cores = a->plan.cores > 0 && a->plan.cores < all ? a->plan.cores : all;
 
     *out = j;
     if (!j)
         return no_memory(e);
-    rc = make_token(j->token, e);
-    if (rc)
-        return rc;
     /* The admission's arena holds all texts of the plan: the job takes it over. */
     j->arena = a->arena;
     memset(&a->arena, 0, sizeof a->arena);
     j->name = a->plan.name;
-    j->owner = arena_strdup(&j->arena, a->call->who.user);
+    j->owner = arena_strdup(&j->arena, a->owner);
+    j->request_id = a->request_id;
+    j->notify = a->notify;
+    j->priority = a->priority;
+    j->submitted = clock_wall();
     j->file = a->file;
     j->set = a->set;
     j->n_set = a->n_set;
@@ -179,11 +234,37 @@ static int make_job(struct daemon *d, struct admission *a, struct job **out, str
     j->stage = a->plan.stage;
     j->n_stages = a->plan.n_stages;
     for (size_t i = 0; i < j->n_stages; i++)
-        j->stage[i].cores = cores;
+        j->stage[i].n_cores = cores;
     j->run = arena_strdup(&j->arena, a->run);
     j->lock = a->lock;
     a->lock = -1;
     return j->run && j->owner ? 0 : no_memory(e);
+}
+
+/* More memory than there is: it would run alone, and perhaps not at all. */
+static int warn_of_memory(struct daemon *d, struct admission *a, struct err *e)
+{
+    const struct job_stage *s = NULL;
+    char want[32], have[32];
+    Hone__V1__Problem *p;
+
+    for (size_t i = 0; i < a->plan.n_stages && !d->is_private; i++)
+        if (a->plan.stage[i].memory > d->resources.memory)
+            s = &a->plan.stage[i];
+    if (!s)
+        return 0;
+    p = arena_alloc(&a->arena, sizeof *p);
+    if (!p)
+        return no_memory(e);
+    hone__v1__problem__init(p);
+    p->has_warning = p->warning = 1;
+    p->message = arena_printf(&a->arena, "stage %s may need %s of memory, %s are there",
+                              s->name, str_bytes(want, sizeof want, (double)s->memory),
+                              str_bytes(have, sizeof have, (double)d->resources.memory));
+    if (!p->message)
+        return no_memory(e);
+    a->plan.problem[a->plan.n_problems++] = p; /* plan_read() leaves room for one */
+    return 0;
 }
 
 static void commit(struct daemon *d, struct admission *a)
@@ -192,8 +273,10 @@ static void commit(struct daemon *d, struct admission *a)
     struct arena scratch = {0};
     struct job *j = NULL;
     struct err e;
-    int rc = make_job(d, a, &j, &e);
+    int rc = warn_of_memory(d, a, &e);
 
+    if (!rc)
+        rc = make_job(d, a, &j, &e);
     if (rc) {
         job_free(j);
         refuse(d, a, &e);
@@ -205,10 +288,14 @@ static void commit(struct daemon *d, struct admission *a)
         return;
     }
     a->committed = 1;
+    if (!d->is_private) {
+        close(j->lock); /* until it runs: a queue holds no descriptors */
+        j->lock = -1;
+    }
     log_info("job %llu: %s -> %s", (unsigned long long)j->id, j->file, j->run);
     reply.problems = a->plan.problem; /* warnings */
     reply.n_problems = a->plan.n_problems;
-    reply.job = watch_job_message(&scratch, j);
+    reply.job = show_job(&scratch, j, d->io->ops->now(d->io));
     if (reply.job) {
         rpc_reply(&reply.base, a->call);
     } else {

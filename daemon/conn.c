@@ -10,6 +10,7 @@
 #include "daemon/auth.h"
 #include "daemon/daemon.h"
 #include "daemon/rpc.h"
+#include "daemon/tail.h"
 #include "daemon/uplink.h"
 #include "daemon/watch.h"
 #include "proto/message.h"
@@ -34,6 +35,7 @@ static void forget(struct daemon *d, struct conn *c)
         p = &(*p)->next;
     *p = c->next;
     watch_closed(d, c->id);
+    tail_closed(d, c->id);
     admit_closed(d, c->id);
     uplink_closed(d, c);
     frame_reader_fini(&c->in);
@@ -149,6 +151,8 @@ static int take_hello(struct daemon *d, struct conn *c, const uint8_t *p, size_t
         c->in.cap = FRAME_CAP;
         if (d->io->ops->settle)
             d->io->ops->settle(d->io, c->id);
+        if (c->role == CONN_WORKER)
+            uplink_welcomed(d, c);
     }
     message_free(m);
     return 0;
@@ -172,7 +176,7 @@ void conn_received(struct daemon *d, uint64_t id, const void *p, size_t n)
     struct conn *c = find(d, id);
     const uint8_t *body;
     size_t len;
-    struct err e;
+    struct err e, second;
     int rc;
 
     if (!c)
@@ -186,6 +190,8 @@ void conn_received(struct daemon *d, uint64_t id, const void *p, size_t n)
         else
             rc = uplink_frame(d, c, body, len, &e);
     }
+    if (c->role == CONN_WORKER && uplink_settle(d, c, rc < 0 ? &second : &e))
+        rc = rc < 0 ? rc : e.code;
     if (rc < 0)
         log_warn("connection closed: %s", e.msg);
     if (rc < 0 || c->refused) {

@@ -23,7 +23,8 @@ struct conn {
     struct access who; /* clients */
     struct frame_reader in;
     uint64_t job; /* CONN_WORKER */
-    size_t stage;
+    size_t stage, rank;
+    int told;    /* something that wants an acknowledgement */
     int refused; /* told why, and to be closed */
     struct conn *next;
 };

@@ -1,229 +1,305 @@
 /* The daemon: events in, decisions of the scheduler out. */
 #include "daemon/daemon.h"
 
-#include <fcntl.h>
 #include <math.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "daemon/admit.h"
-#include "daemon/sched.h"
+#include "daemon/event.h"
+#include "daemon/journal.h"
+#include "daemon/judge.h"
+#include "daemon/plan.h"
+#include "daemon/tail.h"
 #include "daemon/uplink.h"
 #include "daemon/watch.h"
+#include "daemon/work.h"
 
 /* Seconds workers get to save: when a private daemon's owner has gone (all is over within
- * 2 s of that), and when the daemon is told to end. */
+ * 2 s of that), and when a private daemon is told to end. */
 static const double grace_owner = 1.6, grace_signal = 10.0;
 
-enum { LAST_WORDS_MAX = 8192 };
+/* ---- resources ---- */
 
-static int count_cores(void)
+static void find_cores(struct cores *out)
 {
     cpu_set_t set;
 
-    return sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+    if (!sched_getaffinity(0, sizeof set, &set))
+        for (int i = 0; i < CPU_SETSIZE && i < CORES_MAX; i++)
+            if (CPU_ISSET(i, &set))
+                cores_add(out, i);
+    if (!cores_count(out))
+        cores_add(out, 0);
+}
+
+/* What the machine has, or the control group allows. */
+static uint64_t find_memory(void)
+{
+    uint64_t bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    char *text;
+    size_t n;
+    struct err e;
+    long limit;
+
+    if (file_read("/sys/fs/cgroup/memory.max", 64, &text, &n, &e))
+        return bytes;
+    text[strcspn(text, "\n")] = '\0';
+    if (!str_to_long(text, &limit) && limit > 0 && (uint64_t)limit < bytes)
+        bytes = (uint64_t)limit;
+    mem_free(text);
+    return bytes;
+}
+
+/* ---- the table of jobs ---- */
+
+static size_t place_of(const struct daemon *d, uint64_t id)
+{
+    size_t low = 0, high = d->n_jobs;
+
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+
+        if (d->jobs[mid]->id < id)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static void remember(struct daemon *d, struct job *j)
+{
+    job_free(d->past[d->next_past]);
+    d->past[d->next_past] = j;
+    d->next_past = (d->next_past + 1) % PAST_MAX;
 }
 
 struct job *daemon_find_job(struct daemon *d, uint64_t id)
 {
-    for (size_t i = 0; i < d->n_jobs; i++)
-        if (d->jobs[i]->id == id)
-            return d->jobs[i];
-    return NULL;
+    size_t at = place_of(d, id);
+    struct store_filter f = {.id = id};
+    struct job *j = NULL;
+    struct err e;
+
+    if (at < d->n_jobs && d->jobs[at]->id == id)
+        return d->jobs[at];
+    for (size_t i = 0; i < PAST_MAX; i++)
+        if (d->past[i] && d->past[i]->id == id)
+            return d->past[i];
+    if (!id || store_load_job(d->store, &f, &j, &e) || !j)
+        return NULL;
+    remember(d, j);
+    return j;
+}
+
+static int by_priority(const void *x, const void *y)
+{
+    const struct job *a = *(struct job *const *)x, *b = *(struct job *const *)y;
+
+    if (a->priority != b->priority)
+        return a->priority > b->priority ? -1 : 1;
+    return a->id < b->id ? -1 : 1;
+}
+
+void daemon_sort_queue(struct daemon *d)
+{
+    qsort(d->queue, d->n_jobs, sizeof *d->queue, by_priority);
+}
+
+static int make_room(struct daemon *d, struct err *e)
+{
+    size_t cap = d->cap_jobs ? 2 * d->cap_jobs : 16;
+    struct job **jobs, **queue;
+
+    if (d->n_jobs < d->cap_jobs)
+        return 0;
+    jobs = mem_resize(d->jobs, cap, sizeof *jobs);
+    if (jobs)
+        d->jobs = jobs;
+    queue = jobs ? mem_resize(d->queue, cap, sizeof *queue) : NULL;
+    if (!queue)
+        return err_set(e, ERR_NOMEM, "out of memory for a job");
+    d->queue = queue;
+    d->cap_jobs = cap;
+    return 0;
+}
+
+int daemon_keep_job(struct daemon *d, struct job *j, struct err *e)
+{
+    size_t at = place_of(d, j->id), q = d->n_jobs;
+
+    if (make_room(d, e))
+        return e->code;
+    for (size_t i = 0; i < PAST_MAX; i++)
+        if (d->past[i] == j)
+            d->past[i] = NULL;
+    memmove(d->jobs + at + 1, d->jobs + at, (d->n_jobs - at) * sizeof *d->jobs);
+    d->jobs[at] = j;
+    for (; q && by_priority(&d->queue[q - 1], &j) > 0; q--)
+        d->queue[q] = d->queue[q - 1];
+    d->queue[q] = j;
+    d->n_jobs++;
+    return 0;
 }
 
 int daemon_add_job(struct daemon *d, struct job *j, struct err *e)
 {
-    int rc;
+    int rc = make_room(d, e);
 
-    if (d->n_jobs == d->cap_jobs) {
-        size_t cap = d->cap_jobs ? 2 * d->cap_jobs : 16;
-        struct job **grown = mem_resize(d->jobs, cap, sizeof *grown);
-
-        if (!grown) {
-            job_free(j);
-            return err_set(e, ERR_NOMEM, "submit: out of memory");
-        }
-        d->jobs = grown;
-        d->cap_jobs = cap;
-    }
-    rc = store_add_job(d->store, j, e);
+    if (!rc)
+        rc = store_add_job(d->store, j, e);
     if (rc) {
         job_free(j);
         return rc;
     }
-    d->jobs[d->n_jobs++] = j;
+    daemon_keep_job(d, j, e); /* there is room */
+    event_state(d, j);
     return 0;
+}
+
+/* Ended jobs leave the table. */
+static void sweep(struct daemon *d)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < d->n_jobs; i++)
+        if (!job_ended(d->jobs[i]) || d->jobs[i]->unsaved)
+            d->jobs[kept++] = d->jobs[i];
+        else
+            remember(d, d->jobs[i]);
+    if (kept == d->n_jobs)
+        return;
+    d->n_jobs = kept;
+    memcpy(d->queue, d->jobs, kept * sizeof *d->queue);
+    daemon_sort_queue(d);
+}
+
+void daemon_forget_job(struct daemon *d, struct job *j)
+{
+    for (size_t i = 0; i < PAST_MAX; i++)
+        if (d->past[i] == j) {
+            d->past[i] = NULL;
+            job_free(j);
+            return;
+        }
+}
+
+/* ---- changes ---- */
+
+static int is_running(const struct job *j)
+{
+    for (size_t i = 0; i < j->n_stages; i++)
+        if (j->stage[i].state == STAGE_RUNNING)
+            return 1;
+    return 0;
+}
+
+/* The folder is free for others when nothing of ours is in it. A private daemon's one job
+ * has it to the end. */
+static void release_folder(struct daemon *d, struct job *j)
+{
+    if (j->lock < 0 || is_running(j) || (d->is_private && !job_ended(j)))
+        return;
+    close(j->lock);
+    j->lock = -1;
+}
+
+static void save(struct daemon *d, struct job *j)
+{
+    struct err e;
+    int rc = store_save_job(d->store, j, &e);
+
+    if (rc && !j->unsaved)
+        log_error("job %llu: %s", (unsigned long long)j->id, e.msg);
+    j->unsaved = rc != 0;
+    if (rc == ERR_DENIED)
+        d->io->ops->stop(d->io); /* another daemon has the folder */
+}
+
+/* The change is in the store (or will be): tell it. */
+static void tell(struct daemon *d, struct job *j, int ended)
+{
+    event_state(d, j);
+    if (ended)
+        judge_ended(d, j);
+    release_folder(d, j);
+    if (!is_running(j))
+        journal_rest(j->journal);
 }
 
 void daemon_job_changed(struct daemon *d, struct job *j)
 {
     int ended = job_settle(j);
-    struct err e;
 
-    if (store_save_job(d->store, j, &e))
-        log_error("job %llu: %s", (unsigned long long)j->id, e.msg);
-    watch_job(d, j);
-    if (ended && j->lock >= 0) {
-        close(j->lock); /* the folder is free for the next run */
-        j->lock = -1;
-    }
+    if (ended)
+        j->ended = clock_wall();
+    save(d, j);
+    tell(d, j, ended);
 }
 
-void daemon_stop_job(struct daemon *d, struct job *j, double grace)
+int daemon_save(struct daemon *d, struct job *j, struct err *e)
 {
-    double limit = d->io->ops->now(d->io) + grace;
+    int rc = store_save_job(d->store, j, e);
 
-    if (job_ended(j))
-        return;
-    if (limit < j->kill_at)
-        j->kill_at = limit;
-    for (size_t i = 0; !j->stop && i < j->n_stages; i++)
-        if (j->stage[i].state == STAGE_RUNNING)
-            uplink_word(d, &j->stage[i], HONE__V1__WORD__STOP);
-    j->stop = 1;
-    daemon_job_changed(d, j);
-    daemon_schedule(d);
-}
-
-/* ---- workers ---- */
-
-static void fail_stage(struct daemon *d, struct job *j, struct job_stage *s,
-                       const struct err *e)
-{
-    s->message = arena_strdup(&j->arena, e->msg);
-    s->mend = e->mend[0] ? arena_strdup(&j->arena, e->mend) : NULL;
-    s->status = err_exit_status(e->code);
-    stage_move(s, STAGE_FAILED);
-    daemon_job_changed(d, j);
-}
-
-static int start_worker(struct daemon *d, struct job *j, struct job_stage *s, struct err *e)
-{
-    struct launch_request request = {
-        .worker = d->worker,
-        .file = j->file,
-        .set = j->set,
-        .n_set = j->n_set,
-        .stage = s->whole ? NULL : s->name,
-        .run = j->run,
-        .resume = j->resume,
-        .uplink = d->address,
-        .token = j->token,
-        .job = j->id,
-        .attempt = s->attempt + 1,
-        .orphan_stop = d->is_private,
-    };
-    struct launch_command cmd;
-    struct io_command io = {.keep_fd = j->lock};
-    struct arena a = {0};
-    char log[FILE_PATH_MAX];
-    int rc = file_join(log, sizeof log, j->run, "log", e);
-
+    if (rc == ERR_DENIED)
+        d->io->ops->stop(d->io);
     if (!rc)
-        rc = d->launcher->command(&request, &a, &cmd, e);
-    if (!rc) {
-        io.argv = cmd.argv;
-        io.env = cmd.env;
-        io.log = log;
-        s->log_from = file_size(log);
-        rc = d->io->ops->spawn(d->io, &io, &s->child, e);
-    }
-    arena_fini(&a);
+        j->unsaved = 0;
     return rc;
 }
 
-static void start_stage(struct daemon *d, struct job *j, struct job_stage *s)
+int daemon_want(struct daemon *d, struct job *j, enum job_want want, struct err *e)
 {
-    struct err e;
+    enum stage_asked asked[PLAN_STAGES_MAX];
+    struct job was = *j;
+    int rc, ended;
 
-    if (start_worker(d, j, s, &e)) {
-        fail_stage(d, j, s, &e);
-        return;
+    if (job_ended(j) || j->want == want)
+        return 0;
+    j->want = want;
+    for (size_t i = 0; i < j->n_stages; i++) {
+        struct job_stage *s = &j->stage[i];
+
+        asked[i] = s->asked;
+        if (want != WANT_RUN && s->state == STAGE_RUNNING && !s->asked)
+            s->asked = ASKED_STOP;
     }
-    s->attempt++;
-    s->received = 0;
-    s->said_done = 0;
-    stage_move(s, STAGE_RUNNING);
-    daemon_job_changed(d, j);
-}
-
-/* The worker's last words: "hone: what" and "  try: mend" at the end of its part of the
- * log. Read from outside: bounded, and only as far as it is UTF-8. */
-static void last_words(struct job *j, struct job_stage *s)
-{
-    static const char what[] = "hone: ", mend[] = "  try: ";
-    char path[FILE_PATH_MAX], text[LAST_WORDS_MAX + 1], *line = NULL, *next;
-    long long from = s->log_from > 0 ? s->log_from : 0, end;
-    struct err e;
-    ssize_t n;
-    int fd;
-
-    if (file_join(path, sizeof path, j->run, "log", &e))
-        return;
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    end = lseek(fd, 0, SEEK_END);
-    n = pread(fd, text, LAST_WORDS_MAX,
-              end - from > LAST_WORDS_MAX ? end - LAST_WORDS_MAX : from);
-    close(fd);
-    text[n > 0 ? str_utf8_valid(text, (size_t)n) : 0] = '\0';
-    for (char *p = text; p; p = next) {
-        next = strchr(p, '\n');
-        if (next)
-            *next++ = '\0';
-        if (str_starts(p, what))
-            line = p;
-        else if (line && str_starts(p, mend))
-            s->mend = arena_strdup(&j->arena, p + strlen(mend));
+    ended = job_settle(j);
+    if (ended)
+        j->ended = clock_wall();
+    rc = daemon_save(d, j, e);
+    if (rc) {
+        for (size_t i = 0; i < j->n_stages; i++)
+            j->stage[i].asked = asked[i];
+        j->want = was.want;
+        j->state = was.state;
+        j->exit_status = was.exit_status;
+        j->ended = was.ended;
+        return rc;
     }
-    if (line)
-        s->message = arena_strdup(&j->arena, line + strlen(what));
+    for (size_t i = 0; want != WANT_RUN && i < j->n_stages; i++)
+        work_ask(d, &j->stage[i], ASKED_STOP);
+    tell(d, j, ended);
+    return 0;
 }
 
-/* What to say of a worker that ended badly and did not say why itself. */
-static void explain(struct job *j, struct job_stage *s, const struct io_exit *how)
+int daemon_stop_job(struct daemon *d, struct job *j, double grace, struct err *e)
 {
-    if (!how->signal && !s->message)
-        last_words(j, s);
-    if (how->signal)
-        s->message = arena_printf(&j->arena,
-                                  "hone-worker was ended by signal %d (%s); its log: "
-                                  "%s/log",
-                                  how->signal, strsignal(how->signal), j->run);
-    else if (!s->message)
-        s->message =
-            arena_printf(&j->arena, "hone-worker ended with status %d; its log: %s/log",
-                         how->status, j->run);
-    if (!s->mend && how->status != 2)
-        s->mend = arena_printf(&j->arena,
-                               "hone run %s --out %s --resume goes on from the newest "
-                               "checkpoint",
-                               j->file, j->run);
-}
+    double limit = d->io->ops->now(d->io) + grace;
+    int rc = daemon_want(d, j, WANT_STOP, e);
 
-static void stage_ended(struct daemon *d, struct job *j, struct job_stage *s,
-                        const struct io_exit *how)
-{
-    enum stage_state to = stage_outcome(how->status, how->signal);
-
-    /* Killed because we said so, or before it could listen to a polite word. */
-    if (j->stop && (how->signal == SIGKILL || how->signal == SIGTERM))
-        to = STAGE_STOPPED;
-    s->child = s->link = 0;
-    s->status = how->signal ? 128 + how->signal : how->status;
-    if (to == STAGE_FAILED)
-        explain(j, s, how);
-    stage_move(s, to);
-    log_info("job %llu: stage %s: %s", (unsigned long long)j->id, s->name,
-             stage_state_name(to));
-    daemon_job_changed(d, j);
+    if (!rc && limit < j->kill_at)
+        j->kill_at = limit;
+    return rc;
 }
 
 /* ---- decisions ---- */
@@ -231,30 +307,49 @@ static void stage_ended(struct daemon *d, struct job *j, struct job_stage *s,
 static int running(const struct daemon *d)
 {
     for (size_t i = 0; i < d->n_jobs; i++)
-        for (size_t k = 0; k < d->jobs[i]->n_stages; k++)
-            if (d->jobs[i]->stage[k].state == STAGE_RUNNING)
-                return 1;
+        if (is_running(d->jobs[i]))
+            return 1;
     return 0;
+}
+
+/* What could not be stored. */
+static int save_again(struct daemon *d)
+{
+    int left = 0;
+
+    for (size_t i = 0; i < d->n_jobs; i++) {
+        if (d->jobs[i]->unsaved)
+            save(d, d->jobs[i]);
+        left |= d->jobs[i]->unsaved;
+    }
+    return left;
 }
 
 void daemon_schedule(struct daemon *d)
 {
     struct schedule plan;
+    double now, wake;
 
     do {
-        sched_decide(d->jobs, d->n_jobs, d->cores, d->io->ops->now(d->io), &plan);
+        now = d->io->ops->now(d->io);
+        sched_decide(d->queue, d->n_jobs, &d->resources, now, &plan);
         for (size_t i = 0; i < plan.n; i++) {
-            struct job *j = d->jobs[plan.item[i].job];
+            struct job *j = d->queue[plan.item[i].job];
             struct job_stage *s = &j->stage[plan.item[i].stage];
 
             if (plan.item[i].kind == DECIDE_KILL)
                 d->io->ops->kill(d->io, s->child, SIGKILL);
             else
-                start_stage(d, j, s);
+                work_start(d, j, s, &plan.item[i].cores);
         }
-    } while (plan.n == SCHED_MAX && plan.item[plan.n - 1].kind == DECIDE_START);
-    d->io->ops->wake_at(d->io, fmin(fmin(plan.wake, admit_next(d)), conn_next(d)));
-    if (d->ending && !running(d))
+    } while (plan.n && plan.item[plan.n - 1].kind == DECIDE_START);
+    wake = fmin(fmin(plan.wake, admit_next(d)), fmin(judge_next(d), tail_next(d)));
+    wake = fmin(wake, conn_next(d));
+    if (save_again(d))
+        wake = fmin(wake, now + 1);
+    sweep(d);
+    d->io->ops->wake_at(d->io, wake);
+    if (d->ending && (!d->is_private || !running(d)))
         d->io->ops->stop(d->io);
 }
 
@@ -275,6 +370,12 @@ static void on_closed(void *ctx, uint64_t conn)
     conn_closed(ctx, conn);
 }
 
+static void on_drained(void *ctx, uint64_t conn)
+{
+    watch_drained(ctx, conn);
+    tail_drained(ctx, conn);
+}
+
 static void on_exited(void *ctx, uint64_t child, const struct io_exit *how)
 {
     struct daemon *d = ctx;
@@ -283,7 +384,7 @@ static void on_exited(void *ctx, uint64_t child, const struct io_exit *how)
         for (size_t i = 0; i < d->n_jobs; i++)
             for (size_t k = 0; k < d->jobs[i]->n_stages; k++)
                 if (d->jobs[i]->stage[k].child == child)
-                    stage_ended(d, d->jobs[i], &d->jobs[i]->stage[k], how);
+                    work_ended(d, d->jobs[i], &d->jobs[i]->stage[k], how);
     }
     daemon_schedule(d);
 }
@@ -292,46 +393,97 @@ static void on_wake(void *ctx)
 {
     admit_tick(ctx);
     conn_tick(ctx);
+    judge_tick(ctx);
+    tail_tick(ctx);
     daemon_schedule(ctx);
 }
 
+/* A private daemon takes its workers along; the workers of a long-lived one go on, and the
+ * next daemon finds them. */
 static void on_ending(void *ctx, int signal)
 {
     struct daemon *d = ctx;
     double grace = signal == 0 ? grace_owner : d->ending ? 0 : grace_signal;
+    struct err e;
 
     d->ending = 1;
     admit_kill_checks(d);
-    for (size_t i = 0; i < d->n_jobs; i++)
-        daemon_stop_job(d, d->jobs[i], grace);
+    for (size_t i = 0; d->is_private && i < d->n_jobs; i++)
+        if (daemon_stop_job(d, d->jobs[i], grace, &e))
+            log_error("job %llu: %s", (unsigned long long)d->jobs[i]->id, e.msg);
     daemon_schedule(d);
 }
 
-static const struct io_events events = {on_connected, on_received, on_closed,
+static const struct io_events events = {on_connected, on_received, on_closed, on_drained,
                                         on_exited,    on_wake,     on_ending};
 
-void daemon_init(struct daemon *d, struct io *io, struct store *store, const char *address,
-                 int is_private)
+/* ---- the beginning and the end ---- */
+
+void daemon_init(struct daemon *d, struct io *io, struct store *store, const char *state,
+                 const char *address, int is_private)
 {
     memset(d, 0, sizeof *d);
     d->io = io;
     d->store = store;
+    d->state = state;
     d->address = address;
     d->is_private = is_private;
     d->launcher = &launch_local;
-    d->cores = count_cores();
+    find_cores(&d->resources.cores);
+    d->resources.memory = find_memory();
     access_self(&d->self);
     io->events = &events;
     io->ctx = d;
+    d->started = d->ticked = io->ops->now(io);
+}
+
+static int take_unfinished(void *ctx, struct job *j)
+{
+    struct daemon *d = ctx;
+    struct err e;
+
+    if (!daemon_keep_job(d, j, &e))
+        return 0;
+    log_error("job %llu: %s", (unsigned long long)j->id, e.msg);
+    job_free(j);
+    return 1;
+}
+
+int daemon_recover(struct daemon *d, struct err *e)
+{
+    struct store_filter f = {.oldest_first = 1};
+    char path[FILE_PATH_MAX];
+    int rc = file_join(path, sizeof path, d->state, "events", e);
+
+    for (int i = JOB_QUEUED; i < JOB_DONE; i++)
+        f.states |= 1u << i;
+    if (!rc)
+        rc = file_make_dirs(path, e);
+    if (!rc)
+        rc = store_load_jobs(d->store, &f, take_unfinished, d, e);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < d->n_jobs; i++)
+        for (size_t k = 0; k < d->jobs[i]->n_stages; k++)
+            if (d->jobs[i]->stage[k].state == STAGE_RUNNING)
+                work_adopt(d, d->jobs[i], &d->jobs[i]->stage[k]);
+    if (d->n_jobs)
+        log_info("%zu jobs of an earlier honed are taken up", d->n_jobs);
+    daemon_schedule(d);
+    return 0;
 }
 
 void daemon_fini(struct daemon *d)
 {
     conn_free_all(d);
     watch_free_all(d);
+    tail_free_all(d);
     admit_free_all(d);
     for (size_t i = 0; i < d->n_jobs; i++)
         job_free(d->jobs[i]);
+    for (size_t i = 0; i < PAST_MAX; i++)
+        job_free(d->past[i]);
     mem_free(d->jobs);
+    mem_free(d->queue);
     memset(d, 0, sizeof *d);
 }

@@ -4,7 +4,10 @@
  * through `struct io_ops` (io.h), so that it runs the same under libuv and under a test.
  * One thread; a handler runs to its end. After each event the scheduler is asked.
  *
- * Invariant: a job's change is stored before anybody is told of it. */
+ * Invariant: a job's change is stored before anybody is told of it; where the store fails,
+ * a request is refused, and what simply happened is stored as soon as that is possible.
+ *
+ * Jobs that have not ended are all in memory; of those that have, the newest asked for. */
 #ifndef DAEMON_DAEMON_H
 #define DAEMON_DAEMON_H
 
@@ -16,44 +19,68 @@
 #include "daemon/conn.h"
 #include "daemon/io.h"
 #include "daemon/job.h"
+#include "daemon/sched.h"
 #include "daemon/store/store.h"
 #include "launcher/backend/launch.h"
 
 struct admission;
 struct auth;
 struct watch;
+struct tail;
+
+enum { PAST_MAX = 32 };
 
 struct daemon {
     struct io *io;
     struct store *store;
     const struct launch_backend *launcher;
     const char *address; /* where workers dial */
+    const char *state;   /* folder */
     char worker[FILE_PATH_MAX];
     struct auth *auth;  /* borrowed; NULL: nobody comes over the network */
     struct access self; /* whom a peer on a Unix socket turns out to be */
-    int cores;
-    int is_private; /* ends with its owner */
-    int ending;     /* takes nothing new; stops when nothing runs */
-    struct job **jobs;
+    struct resources resources;
+    int is_private; /* ends with its owner, and its workers with it */
+    int ending;     /* takes nothing new; a private one stops when nothing runs */
+    double started; /* by the io's clock */
+    double ticked;  /* when the watchdog looked last, judge.c */
+
+    struct job **jobs;  /* not ended, in order of id */
+    struct job **queue; /* the same, in order of priority and id */
     size_t n_jobs, cap_jobs;
+    struct job *past[PAST_MAX]; /* ended */
+    unsigned next_past;
+
     struct conn *conns;
     double conns_checked;         /* when conn_tick() last looked */
     struct admission *admissions; /* submits on their way, admit.c */
     struct watch *watches;        /* watch.c */
+    struct tail *tails;           /* tail.c */
 };
 
-void daemon_init(struct daemon *d, struct io *io, struct store *store, const char *address,
-                 int is_private);
+void daemon_init(struct daemon *d, struct io *io, struct store *store, const char *state,
+                 const char *address, int is_private);
+/* Take up what an earlier daemon left: its jobs, and their workers where they live. */
+int daemon_recover(struct daemon *d, struct err *e);
 void daemon_fini(struct daemon *d);
 
 /* Takes the job, also when it fails. */
 int daemon_add_job(struct daemon *d, struct job *j, struct err *e);
-struct job *daemon_find_job(struct daemon *d, uint64_t id); /* NULL: none */
+/* Put a job from the store, or from the past, among those that have not ended. */
+int daemon_keep_job(struct daemon *d, struct job *j, struct err *e);
+/* Also one that has ended: valid until the handler returns. NULL: none. */
+struct job *daemon_find_job(struct daemon *d, uint64_t id);
+void daemon_forget_job(struct daemon *d, struct job *j); /* an ended one: free it */
+void daemon_sort_queue(struct daemon *d);
 
-/* A job or one of its stages changed: settle, store, tell. */
+/* A job or one of its stages changed by itself: settle, store, tell. */
 void daemon_job_changed(struct daemon *d, struct job *j);
+/* Store a change that was asked for; a failure: the caller takes it back. */
+int daemon_save(struct daemon *d, struct job *j, struct err *e);
+/* What is wanted of a job changes on request: stored, or refused and left as it was. */
+int daemon_want(struct daemon *d, struct job *j, enum job_want want, struct err *e);
 /* Ask a job to stop: politely (checkpoint), by force once `grace` seconds have passed. */
-void daemon_stop_job(struct daemon *d, struct job *j, double grace);
+int daemon_stop_job(struct daemon *d, struct job *j, double grace, struct err *e);
 void daemon_schedule(struct daemon *d);
 
 #endif

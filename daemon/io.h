@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "daemon/cores.h"
 #include "proto/address.h"
 #include "proto/tls.h"
 
@@ -21,6 +22,7 @@ struct io_command {
     const char *const *argv, *const *env; /* env NULL: ours */
     const char *log; /* stdout and stderr are appended there; NULL: they are captured */
     int keep_fd;     /* inherited (as descriptor 3), -1: none */
+    const struct cores *cores; /* to run on; NULL: as we do */
 };
 
 struct io_exit {
@@ -40,7 +42,8 @@ enum { IO_CAPTURE_MAX = 4 << 20 };
 struct io_events {
     void (*connected)(void *ctx, uint64_t conn);
     void (*received)(void *ctx, uint64_t conn, const void *p, size_t n);
-    void (*closed)(void *ctx, uint64_t conn); /* by either end, once */
+    void (*closed)(void *ctx, uint64_t conn);  /* by either end, once */
+    void (*drained)(void *ctx, uint64_t conn); /* much was unsent, now little is */
     void (*exited)(void *ctx, uint64_t child, const struct io_exit *how);
     void (*wake)(void *ctx);               /* the time asked for has come */
     void (*ending)(void *ctx, int signal); /* SIGTERM, SIGINT; 0: the owner has gone */
@@ -52,13 +55,20 @@ struct io_ops {
     size_t (*unsent)(struct io *io, uint64_t conn); /* bytes that wait for the other end */
     void (*close)(struct io *io, uint64_t conn);    /* after what was sent has gone out */
     int (*spawn)(struct io *io, const struct io_command *c, uint64_t *child, struct err *e);
-    void (*kill)(struct io *io, uint64_t child, int signal);
-    void (*wake_at)(struct io *io, double when); /* INFINITY: never */
-    void (*stop)(struct io *io);                 /* let io_uv_run() return */
+    void (*kill)(struct io *io, uint64_t child, int signal); /* SIGKILL: all it started */
+    void (*wake_at)(struct io *io, double when);             /* INFINITY: never */
+    void (*stop)(struct io *io);                             /* let io_uv_run() return */
     /* 0 and *peer; NULL: every peer is local. */
     int (*peer)(struct io *io, uint64_t conn, struct io_peer *peer);
     /* It has said who it is: from now on it may be silent. NULL: it may be anyway. */
     void (*settle)(struct io *io, uint64_t conn);
+    /* A process of an earlier daemon: the one that leads its session and has `mark`
+     * (NAME=VALUE) in its environment. *child: it is ours from now on, its end is told as
+     * that of any other (status: a file with its exit status; none: it was killed); 0: it
+     * has gone, what else had the mark was killed. *kept: its descriptor 3, -1: none. NULL:
+     * no process outlives the daemon. */
+    int (*adopt)(struct io *io, const char *mark, const char *status, uint64_t *child,
+                 int *kept, struct err *e);
 };
 
 struct io {

@@ -5,19 +5,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "daemon/io.h"
 #include "daemon/net.h"
+#include "daemon/proc.h"
 
-enum { N_SIGNALS = 3 };
+enum { N_SIGNALS = 3, STATUS_MAX = 16 };
 
 struct uv_child {
     uv_process_t process;
@@ -30,6 +33,11 @@ struct uv_child {
     int ended; /* exit status is known */
     int64_t status;
     int signal;
+    /* One that an earlier daemon started: */
+    uv_poll_t poll; /* of its pidfd */
+    pid_t adopted;  /* 0: it is our own */
+    int pidfd;
+    char *status_file;
 };
 
 struct io_uv {
@@ -93,6 +101,7 @@ static void report_child(struct uv_child *c)
         io->base.events->exited(io->base.ctx, c->id, &how);
     str_fini(&c->text[0]);
     str_fini(&c->text[1]);
+    mem_free(c->status_file);
     mem_free(c);
 }
 
@@ -197,12 +206,27 @@ static void abandon(struct uv_child *c, int log_fd)
         report_child(c);
 }
 
+/* The child runs on these cores: it inherits what we are bound to while it is made. */
+static int bind_cores(const struct cores *cores, cpu_set_t *old)
+{
+    cpu_set_t set;
+
+    if (!cores || !cores_count(cores) || sched_getaffinity(0, sizeof *old, old))
+        return 0;
+    CPU_ZERO(&set);
+    for (int i = 0; i < CORES_MAX && i < CPU_SETSIZE; i++)
+        if (cores_has(cores, i))
+            CPU_SET(i, &set);
+    return !sched_setaffinity(0, sizeof set, &set);
+}
+
 static int io_spawn(struct io *base, const struct io_command *cmd, uint64_t *child,
                     struct err *e)
 {
     struct io_uv *io = uv_of(base);
     struct uv_child *c = mem_alloc(sizeof *c);
-    int log_fd = -1, rc;
+    int log_fd = -1, bound, rc;
+    cpu_set_t old;
 
     if (!c)
         return err_set(e, ERR_NOMEM, "start %s: out of memory", cmd->argv[0]);
@@ -218,7 +242,10 @@ static int io_spawn(struct io *base, const struct io_command *cmd, uint64_t *chi
     c->id = io->next_id++;
     c->next = io->children;
     io->children = c;
+    bound = bind_cores(cmd->cores, &old);
     rc = start(io, cmd, c, log_fd);
+    if (bound)
+        sched_setaffinity(0, sizeof old, &old);
     if (rc) {
         err_set(e, ERR_FAILED, "start %s: %s", cmd->argv[0], uv_strerror(rc));
         abandon(c, log_fd);
@@ -230,11 +257,99 @@ static int io_spawn(struct io *base, const struct io_command *cmd, uint64_t *chi
     return rc ? e->code : 0;
 }
 
+/* ---- processes of an earlier daemon ---- */
+
+/* How it ended: as its file says, or else it was killed. */
+static void read_status(struct uv_child *c)
+{
+    char *text;
+    size_t n;
+    struct err e;
+    long status;
+
+    c->ended = 1;
+    c->signal = SIGKILL;
+    if (!c->status_file || file_read(c->status_file, STATUS_MAX, &text, &n, &e))
+        return;
+    text[strcspn(text, "\n")] = '\0';
+    if (!str_to_long(text, &status) && status >= 0 && status < 256) {
+        c->status = status;
+        c->signal = 0;
+    }
+    mem_free(text);
+}
+
+static void on_adopted_gone(uv_poll_t *poll, int status, int events)
+{
+    struct uv_child *c = poll->data;
+
+    (void)status;
+    (void)events;
+    read_status(c);
+    uv_poll_stop(poll);
+    close(c->pidfd);
+    uv_close((uv_handle_t *)poll, child_handle_gone);
+}
+
+static int watch_adopted(struct io_uv *io, struct uv_child *c, const char *status)
+{
+    int rc;
+
+    c->status_file = mem_strdup(status);
+    if (!c->status_file)
+        return UV_ENOMEM;
+    rc = uv_poll_init(&io->loop, &c->poll, c->pidfd);
+    if (rc)
+        return rc;
+    c->poll.data = c;
+    c->open++;
+    rc = uv_poll_start(&c->poll, UV_READABLE, on_adopted_gone);
+    invariant(!rc);
+    return 0;
+}
+
+static int io_adopt(struct io *base, const char *mark, const char *status, uint64_t *child,
+                    int *kept, struct err *e)
+{
+    struct io_uv *io = uv_of(base);
+    struct uv_child *c = mem_alloc(sizeof *c);
+    int rc;
+
+    *child = 0;
+    *kept = -1;
+    if (!c)
+        return err_set(e, ERR_NOMEM, "find a worker: out of memory");
+    rc = proc_find(mark, &c->adopted, &c->pidfd, kept, e);
+    if (!rc && c->adopted && (rc = watch_adopted(io, c, status)))
+        rc = err_set(e, ERR_FAILED, "watch process %ld: %s", (long)c->adopted,
+                     uv_strerror(rc));
+    if (rc || !c->adopted) {
+        if (*kept >= 0)
+            close(*kept);
+        if (c->adopted)
+            close(c->pidfd);
+        *kept = -1;
+        mem_free(c->status_file);
+        mem_free(c);
+        return rc;
+    }
+    c->io = io;
+    c->id = io->next_id++;
+    c->next = io->children;
+    io->children = c;
+    *child = c->id;
+    return 0;
+}
+
+/* A worker leads its session: by force, all that it started goes with it. */
 static void io_kill(struct io *base, uint64_t child, int signal)
 {
-    for (struct uv_child *c = uv_of(base)->children; c; c = c->next)
-        if (c->id == child && !c->ended)
-            uv_process_kill(&c->process, signal);
+    for (struct uv_child *c = uv_of(base)->children; c; c = c->next) {
+        pid_t pid = c->adopted ? c->adopted : c->process.pid;
+
+        if (c->id == child && !c->ended && pid > 0)
+            kill(signal == SIGKILL ? -pid : pid, signal);
+    }
 }
 
 /* ---- time, signals, owner ---- */
@@ -298,8 +413,9 @@ static void on_owner(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 
 /* ---- open, run, close ---- */
 
-static const struct io_ops ops = {io_now,  io_send,    io_unsent, io_close, io_spawn,
-                                  io_kill, io_wake_at, io_stop,   io_peer,  io_settle};
+static const struct io_ops ops = {io_now,   io_send,   io_unsent,  io_close,
+                                  io_spawn, io_kill,   io_wake_at, io_stop,
+                                  io_peer,  io_settle, io_adopt};
 
 static int open_handles(struct io_uv *io, int listen_fd, int owner_fd)
 {

@@ -2,23 +2,56 @@
 #include "daemon/job.h"
 
 #include <math.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "daemon/journal.h"
+
+static const char *const stage_names[] = {"waiting", "running", "done",
+                                          "failed",  "stopped", "skipped"};
+static const char *const job_names[] = {"queued",   "running", "pausing", "paused",
+                                        "stopping", "done",    "failed",  "stopped"};
+static const char *const want_names[] = {"run", "pause", "stop"};
+
+static int find(const char *const *names, size_t n, const char *name)
+{
+    for (size_t i = 0; name && i < n; i++)
+        if (!strcmp(names[i], name))
+            return (int)i;
+    return -1;
+}
+
+#define COUNT(list) (sizeof(list) / sizeof *(list))
 
 const char *stage_state_name(enum stage_state s)
 {
-    static const char *const name[] = {"waiting", "running", "done", "failed", "stopped"};
-
-    return name[s];
+    return stage_names[s];
 }
 
 const char *job_state_name(enum job_state s)
 {
-    static const char *const name[] = {"queued", "running", "stopping",
-                                       "done",   "failed",  "stopped"};
+    return job_names[s];
+}
 
-    return name[s];
+const char *job_want_name(enum job_want w)
+{
+    return want_names[w];
+}
+
+int stage_state_find(const char *name)
+{
+    return find(stage_names, COUNT(stage_names), name);
+}
+
+int job_state_find(const char *name)
+{
+    return find(job_names, COUNT(job_names), name);
+}
+
+int job_want_find(const char *name)
+{
+    return find(want_names, COUNT(want_names), name);
 }
 
 int job_ended(const struct job *j)
@@ -26,14 +59,25 @@ int job_ended(const struct job *j)
     return j->state >= JOB_DONE;
 }
 
+int stage_over(enum stage_state s)
+{
+    return s == STAGE_DONE || s == STAGE_SKIPPED;
+}
+
 void stage_move(struct job_stage *s, enum stage_state to)
 {
+    enum {
+        WAITING = 1u << STAGE_WAITING,
+        ENDS = 1u << STAGE_DONE | 1u << STAGE_FAILED | 1u << STAGE_STOPPED |
+               1u << STAGE_SKIPPED
+    };
     static const unsigned arrows[] = {
-        [STAGE_WAITING] = 1u << STAGE_RUNNING | 1u << STAGE_FAILED,
-        [STAGE_RUNNING] = 1u << STAGE_DONE | 1u << STAGE_FAILED | 1u << STAGE_STOPPED,
-        [STAGE_DONE] = 0,
-        [STAGE_FAILED] = 0,
-        [STAGE_STOPPED] = 0,
+        [STAGE_WAITING] = 1u << STAGE_RUNNING | 1u << STAGE_FAILED | 1u << STAGE_SKIPPED,
+        [STAGE_RUNNING] = WAITING | ENDS,
+        [STAGE_DONE] = WAITING,
+        [STAGE_FAILED] = WAITING,
+        [STAGE_STOPPED] = WAITING,
+        [STAGE_SKIPPED] = WAITING,
     };
 
     invariant(arrows[s->state] & 1u << to);
@@ -60,9 +104,19 @@ static int end(struct job *j, enum job_state state, int status)
     return 1;
 }
 
+static void say_failed(struct job *j, const struct job_stage *failed)
+{
+    const char *message = arena_printf(&j->arena, "stage %s: %s", failed->name,
+                                       failed->message ? failed->message : "failed");
+
+    j->message = message ? message : "a stage failed";
+    j->mend = failed->mend;
+}
+
 int job_settle(struct job *j)
 {
-    size_t count[STAGE_STOPPED + 1] = {0};
+    static const enum job_state busy[] = {JOB_RUNNING, JOB_PAUSING, JOB_STOPPING};
+    size_t count[STAGE_SKIPPED + 1] = {0};
     const struct job_stage *failed = NULL;
 
     if (job_ended(j))
@@ -73,23 +127,47 @@ int job_settle(struct job *j)
             failed = &j->stage[i];
     }
     if (count[STAGE_RUNNING]) {
-        j->state = j->stop ? JOB_STOPPING : JOB_RUNNING;
+        j->state = busy[j->want];
         return 0;
     }
     if (failed) {
-        const char *message = arena_printf(&j->arena, "stage %s: %s", failed->name,
-                                           failed->message ? failed->message : "failed");
-
-        j->message = message ? message : "a stage failed";
-        j->mend = failed->mend;
+        say_failed(j, failed);
         return end(j, JOB_FAILED, failure_status(failed));
     }
-    if (count[STAGE_DONE] == j->n_stages)
+    if (count[STAGE_DONE] + count[STAGE_SKIPPED] == j->n_stages)
         return end(j, JOB_DONE, 0);
-    if (count[STAGE_STOPPED] || j->stop)
+    if (count[STAGE_STOPPED] || j->want == WANT_STOP)
         return end(j, JOB_STOPPED, 3);
-    j->state = count[STAGE_DONE] ? JOB_RUNNING : JOB_QUEUED;
+    if (j->want == WANT_PAUSE)
+        j->state = JOB_PAUSED;
+    else
+        j->state = count[STAGE_DONE] ? JOB_RUNNING : JOB_QUEUED;
     return 0;
+}
+
+int stage_open_ranks(struct job_stage *s)
+{
+    size_t n = s->workers > 1 ? (size_t)s->workers : 1;
+
+    stage_close_ranks(s);
+    s->rank = mem_array(n, sizeof *s->rank);
+    s->n_ranks = s->rank ? n : 0;
+    return s->rank ? 0 : -1;
+}
+
+void stage_close_ranks(struct job_stage *s)
+{
+    for (size_t i = 0; i < s->n_ranks; i++) {
+        mem_free(s->rank[i].host);
+        mem_free(s->rank[i].phase);
+        mem_free(s->rank[i].collective);
+    }
+    mem_free(s->rank);
+    mem_free(s->phase);
+    mem_free(s->figures);
+    s->rank = NULL;
+    s->n_ranks = 0;
+    s->phase = s->figures = NULL;
 }
 
 struct job *job_new(void)
@@ -107,10 +185,9 @@ void job_free(struct job *j)
 {
     if (!j)
         return;
-    for (size_t i = 0; i < j->n_stages; i++) {
-        mem_free(j->stage[i].phase);
-        mem_free(j->stage[i].figures);
-    }
+    for (size_t i = 0; i < j->n_stages; i++)
+        stage_close_ranks(&j->stage[i]);
+    journal_close(j->journal);
     if (j->lock >= 0)
         close(j->lock);
     arena_fini(&j->arena);

@@ -1,10 +1,14 @@
 /* Jobs and their stages: what is known of them, and which changes are possible.
  *
- *     stage: waiting -> running -> done | failed | stopped
- *     job:   queued -> running -> done | failed | stopped, by way of stopping
+ *     stage: waiting -> running -> done | failed | stopped | skipped
+ *            waiting -> failed | skipped
+ *            running -> waiting                 (paused, or to be started again)
+ *            done | failed | stopped | skipped -> waiting                 (retry)
+ *     job:   queued -> running -> done | failed | stopped
+ *            by way of stopping when it is cancelled; of pausing to paused and back
  *
  * Invariant: a stage changes only by stage_move(), which allows the arrows above and
- * nothing else; a job's state follows from its stages and from whether a stop was asked for
+ * nothing else; a job's state follows from its stages and from what is wanted of it
  * (job_settle()). All text lives in the job's arena. */
 #ifndef DAEMON_JOB_H
 #define DAEMON_JOB_H
@@ -14,15 +18,50 @@
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "daemon/cores.h"
 
-enum stage_state { STAGE_WAITING, STAGE_RUNNING, STAGE_DONE, STAGE_FAILED, STAGE_STOPPED };
+enum stage_state {
+    STAGE_WAITING,
+    STAGE_RUNNING,
+    STAGE_DONE,
+    STAGE_FAILED,
+    STAGE_STOPPED,
+    STAGE_SKIPPED,
+};
 enum job_state {
     JOB_QUEUED,
     JOB_RUNNING,
+    JOB_PAUSING,
+    JOB_PAUSED,
     JOB_STOPPING,
     JOB_DONE,
     JOB_FAILED,
     JOB_STOPPED,
+};
+enum job_want { WANT_RUN, WANT_PAUSE, WANT_STOP };
+
+/* What a running stage was asked for: to stop so that it may go on later (pause) or not
+ * (cancel: the job's want says), or to end as skipped. */
+enum stage_asked { ASKED_NOTHING, ASKED_STOP, ASKED_SKIP };
+
+/* Why a worker was lost, each with its budget of restarts: it crashed, it was killed by
+ * somebody else (out of memory), it hung. */
+enum loss { LOSS_CRASH, LOSS_KILLED, LOSS_HUNG, LOSSES };
+
+enum { TOKEN_MAX = 33 };
+
+/* A worker process of a stage, as far as its uplink tells. */
+struct rank {
+    uint64_t link;            /* connection, 0: none */
+    uint64_t instance;        /* of the link: another one counts from 1 again */
+    uint64_t received, taken; /* sequence numbers: safe; looked at in this burst */
+    int said_done;            /* the newest link has told its end */
+    unsigned pid;             /* 0: not known */
+    char *host, *phase, *collective;
+    long step;
+    uint64_t collective_seq;
+    double heard, stepped; /* when last; 0: never */
+    double step_time;      /* seconds, smoothed; 0: not known */
 };
 
 struct job_stage {
@@ -30,43 +69,71 @@ struct job_stage {
     int whole;              /* all stages of the job, by one worker */
     size_t *needs, n_needs; /* indices of stages */
     uint64_t steps;         /* planned; 0: not known */
-    int cores;              /* what it occupies while it runs */
+    int n_cores;            /* wanted */
+    uint64_t memory;        /* bytes wanted, of all ranks; 0: not known */
+    int workers;            /* ranks */
+
     enum stage_state state;
     unsigned attempt;
     int status; /* of the worker, once ended: exit status, or 128 + signal */
     const char *message, *mend;
+    char token[TOKEN_MAX];     /* secret of the attempt */
+    enum stage_asked asked;    /* of the running attempt */
+    int fresh;                 /* begin anew: its folder goes before the next attempt */
+    unsigned restarts[LOSSES]; /* since it last got further */
+    double started, ended;     /* wall time; 0: not yet */
+    struct cores cores;        /* occupied while it runs */
 
+    double not_before;  /* start again then */
+    long furthest;      /* step that any attempt reached */
+    const char *killed; /* why we ended it, NULL: we did not */
     long long log_from; /* where this attempt's lines begin in RUN/log */
     uint64_t child;     /* process, 0: none */
-    uint64_t link;      /* connection of the worker's uplink, 0: none */
-    uint64_t received;  /* highest sequence number taken in */
-    int said_done;      /* the link has told its end: a later one begins anew */
+    int gap;            /* points were lost on the way: the file has them */
+    struct rank *rank;  /* workers of them, while it runs */
+    size_t n_ranks;
     /* Newest progress, for those who begin to watch later. */
     char *phase, *figures;
     long step, total;
+    double saved, save_interval; /* newest checkpoint, longest time between two */
+    int save_overdue;            /* said so */
 };
+
+struct journal;
 
 struct job {
     struct arena arena;
     uint64_t id;
     const char *name, *file, *run, *owner;
+    const char *request_id, *notify; /* NULL: none */
     const char **set;
     size_t n_set;
     int resume;
+    int priority;
     struct job_stage *stage;
     size_t n_stages;
     enum job_state state;
-    int stop;       /* asked to stop */
-    double kill_at; /* stopping has lasted long enough; INFINITY: no limit */
-    char token[33];
-    int lock; /* descriptor that holds the run folder, -1: none */
+    enum job_want want;
+    double kill_at;          /* stopping has lasted long enough; INFINITY: no limit */
+    double submitted, ended; /* wall time; ended 0: not yet */
+    int lock;                /* descriptor that holds the run folder, -1: none */
     int exit_status;
     const char *message, *mend;
+
+    int unsaved;             /* the store does not know the newest state */
+    struct journal *journal; /* its events; NULL: not opened */
+    int alarms;              /* bits of alarms that were given, judge.c */
 };
 
 const char *stage_state_name(enum stage_state s);
 const char *job_state_name(enum job_state s);
+const char *job_want_name(enum job_want w);
+/* -1: no such name */
+int stage_state_find(const char *name);
+int job_state_find(const char *name);
+int job_want_find(const char *name);
 int job_ended(const struct job *j);
+int stage_over(enum stage_state s); /* done or skipped: what needs it may start */
 
 /* Bug (invariant) when the arrow does not exist. */
 void stage_move(struct job_stage *s, enum stage_state to);
@@ -77,6 +144,10 @@ enum stage_state stage_outcome(int exit_status, int signal);
 /* Bring the job's state, exit status and message up to date with its stages. Returns 1 when
  * that ended the job. */
 int job_settle(struct job *j);
+
+/* Ranks of a stage that is about to start (or is found running). -1: out of memory. */
+int stage_open_ranks(struct job_stage *s);
+void stage_close_ranks(struct job_stage *s);
 
 struct job *job_new(void); /* NULL: out of memory */
 void job_free(struct job *j);

@@ -19,8 +19,9 @@ enum {
     ACCEPT_AT_ONCE = 64,
     DESCRIPTORS_KEPT = 128, /* for files, processes and the store */
     DESCRIPTORS_WANTED = 65536,
-    REFUSALS_LOGGED = 10, /* a second */
-    SENT_MAX = 64 << 20,  /* unsent replies before a connection is given up */
+    REFUSALS_LOGGED = 10,    /* a second */
+    UNSENT_LITTLE = 1 << 14, /* below it the daemon may go on sending */
+    SENT_MAX = 64 << 20,     /* unsent replies before a connection is given up */
 };
 
 struct net_conn {
@@ -39,6 +40,7 @@ struct net_conn {
     struct tls *tls; /* NULL: a Unix socket */
     char name[80];   /* "127.0.0.1:51234", for logs */
     int pending, announced, paused;
+    int behind;  /* much is unsent: say when it is not any more */
     int closing; /* we have said goodbye: what comes is ignored */
 };
 
@@ -176,10 +178,16 @@ static void on_written(uv_write_t *request, int status)
     mem_free(w);
     if (uv_is_closing(&c->u.handle))
         return;
-    if (status < 0)
+    if (status < 0) {
         drop(c);
-    else
-        resume(c);
+        return;
+    }
+    resume(c);
+    if (!c->behind || c->closing ||
+        uv_stream_get_write_queue_size(&c->u.stream) > UNSENT_LITTLE)
+        return;
+    c->behind = 0;
+    c->net->io->events->drained(c->net->io->ctx, c->id);
 }
 
 /* Bytes for the wire: at once as far as it takes them, the rest when it does. */
@@ -211,7 +219,9 @@ static void send_bytes(struct net_conn *c, const char *p, size_t n)
         mem_free(w->buf.base);
         mem_free(w);
         drop(c);
+        return;
     }
+    c->behind |= uv_stream_get_write_queue_size(&c->u.stream) > UNSENT_LITTLE;
 }
 
 static void flush(struct net_conn *c)

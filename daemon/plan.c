@@ -6,7 +6,7 @@
 #include "base/json.h"
 #include "base/str.h"
 
-enum { STAGES_MAX = 64, LIST_MAX = 200 };
+enum { LIST_MAX = 200 };
 
 static int no_memory(struct err *e)
 {
@@ -95,21 +95,25 @@ static int read_stages(struct plan *p, const json_t *list, struct arena *a, stru
     size_t n = json_array_size(list);
     int rc = 0;
 
-    if (n == 0 || n > STAGES_MAX)
+    if (n == 0 || n > PLAN_STAGES_MAX)
         return err_set(e, ERR_CORRUPT, "\"stages\" has %zu entries, 1 to %d are possible",
-                       n, STAGES_MAX);
+                       n, PLAN_STAGES_MAX);
     p->stage = arena_array(a, n, sizeof *p->stage);
     if (!p->stage)
         return no_memory(e);
     for (size_t i = 0; !rc && i < n; i++) {
         struct job_stage *s = &p->stage[i];
         const json_t *o = json_array_get(list, i);
-        long steps = 0;
+        long steps = 0, bytes = 0;
 
         rc = text_of(o, "name", 1, a, &s->name, e);
         if (!rc)
             rc = json_get_long(o, "steps", 0, &steps, e);
+        if (!rc)
+            rc = json_get_long(o, "peak_bytes", 0, &bytes, e);
         s->steps = steps > 0 ? (uint64_t)steps : 0;
+        s->workers = p->workers;
+        s->memory = bytes > 0 ? (uint64_t)bytes * (uint64_t)p->workers : 0;
         p->n_stages++;
     }
     for (size_t i = 0; !rc && i < n; i++)
@@ -131,6 +135,7 @@ static int read_resources(struct plan *p, const json_t *o, struct err *e)
     if (rc)
         return rc;
     p->seeds = seeds > 1 && seeds < 1000 ? (int)seeds : 1;
+    p->workers = workers > 0 && workers < 4096 ? (int)workers : 1;
     if (threads > 0 && threads < 4096 && workers > 0 && workers < 4096)
         p->cores = (int)(threads * workers);
     return 0;
@@ -139,7 +144,13 @@ static int read_resources(struct plan *p, const json_t *o, struct err *e)
 /* Repeats with several seeds are one worker's work, from the first stage to the last. */
 static void make_whole(struct plan *p)
 {
-    p->stage[0] = (struct job_stage){.name = "seeds", .whole = 1};
+    uint64_t memory = 0;
+
+    for (size_t i = 0; i < p->n_stages; i++)
+        if (p->stage[i].memory > memory)
+            memory = p->stage[i].memory;
+    p->stage[0] = (struct job_stage){
+        .name = "seeds", .whole = 1, .workers = p->workers, .memory = memory};
     p->n_stages = 1;
 }
 
@@ -168,7 +179,7 @@ int plan_read(struct plan *p, const char *text, struct arena *a, struct err *e)
 
 static int unknown_stage(const struct plan *p, const char *name, struct err *e)
 {
-    const char *known[STAGES_MAX + 1], *near;
+    const char *known[PLAN_STAGES_MAX + 1], *near;
     struct str all = {0};
 
     for (size_t i = 0; i < p->n_stages; i++) {
@@ -189,7 +200,7 @@ static int unknown_stage(const struct plan *p, const char *name, struct err *e)
 /* Each stage once that is needed and not wanted. */
 static void find_unmet(struct plan *p, const int *wanted)
 {
-    int found[STAGES_MAX] = {0};
+    int found[PLAN_STAGES_MAX] = {0};
 
     for (size_t i = 0; i < p->n_stages; i++)
         for (size_t q = 0; wanted[i] && q < p->stage[i].n_needs; q++) {
@@ -204,8 +215,8 @@ static void find_unmet(struct plan *p, const int *wanted)
 int plan_select(struct plan *p, char *const *names, size_t n, struct arena *a,
                 struct err *e)
 {
-    size_t place[STAGES_MAX], kept = 0, k;
-    int wanted[STAGES_MAX] = {0};
+    size_t place[PLAN_STAGES_MAX], kept = 0, k;
+    int wanted[PLAN_STAGES_MAX] = {0};
     struct job_stage *stage;
 
     if (n == 0)

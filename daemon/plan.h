@@ -2,7 +2,7 @@
  *
  *     {"problems": [{"where", "message", "mend", "warning"}],
  *      "plan": {"name": ..., "seeds": 1, "workers": 1, "threads": 0,
- *               "stages": [{"name", "needs": [...], "steps": N}]}}
+ *               "stages": [{"name", "needs": [...], "steps": N, "peak_bytes": N}]}}
  *
  * The worker is ours, but its output is read like any input: ERR_CORRUPT names the key. */
 #ifndef DAEMON_PLAN_H
@@ -16,9 +16,12 @@
 #include "daemon/job.h"
 #include "hone.pb-c.h"
 
+enum { PLAN_STAGES_MAX = 64 };
+
 struct plan {
     const char *name;
     int cores; /* of each stage, 0: all there are */
+    int workers;
     int seeds; /* above 1: one worker repeats all stages */
     struct job_stage *stage;
     size_t n_stages;

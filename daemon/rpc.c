@@ -6,7 +6,7 @@
 #include "daemon/auth.h"
 #include "daemon/conn.h"
 #include "daemon/daemon.h"
-#include "daemon/watch.h"
+#include "daemon/show.h"
 #include "proto/message.h"
 
 Hone__V1__Hone_Service rpc_service = HONE__V1__HONE__INIT(rpc_);
@@ -24,24 +24,36 @@ static void send_error(struct daemon *d, uint64_t conn, uint32_t id, const struc
     conn_send(d, conn, &reply.base);
 }
 
-static void send_message(struct rpc_call *call, const ProtobufCMessage *m, int more)
+static void send_bytes(struct rpc_call *call, const void *body, size_t n, int more)
 {
     Hone__V1__Reply reply = HONE__V1__REPLY__INIT;
+
+    reply.id = call->id;
+    reply.has_body = 1;
+    reply.body.data = (uint8_t *)(uintptr_t)body;
+    reply.body.len = n;
+    reply.has_more = more;
+    reply.more = more;
+    conn_send(call->d, call->conn, &reply.base);
+}
+
+static void send_message(struct rpc_call *call, const ProtobufCMessage *m, int more)
+{
     struct str body = {0};
     struct err e;
 
-    if (message_pack(m, &body, &e)) {
+    if (message_pack(m, &body, &e))
         send_error(call->d, call->conn, call->id, &e);
-    } else {
-        reply.id = call->id;
-        reply.has_body = 1;
-        reply.body.data = (uint8_t *)body.s;
-        reply.body.len = body.len;
-        reply.has_more = more;
-        reply.more = more;
-        conn_send(call->d, call->conn, &reply.base);
-    }
+    else
+        send_bytes(call, body.s, body.len, more);
     str_fini(&body);
+}
+
+void rpc_reply_bytes(struct rpc_call *call, const void *body, size_t n, int more)
+{
+    send_bytes(call, body, n, more);
+    if (!more)
+        mem_free(call);
 }
 
 void rpc_reply(const ProtobufCMessage *m, void *ctx)
@@ -81,10 +93,19 @@ struct job *rpc_find_job(struct rpc_call *call, uint64_t id, enum access_need ne
     return NULL;
 }
 
+void rpc_reply_result(struct rpc_call *call, const struct job *j, int rc,
+                      const struct err *e)
+{
+    if (rc)
+        rpc_fail(call, e);
+    else
+        rpc_reply_job(call, j);
+}
+
 void rpc_reply_job(struct rpc_call *call, const struct job *j)
 {
     struct arena a = {0};
-    Hone__V1__Job *m = watch_job_message(&a, j);
+    Hone__V1__Job *m = show_job(&a, j, call->d->io->ops->now(call->d->io));
     struct err e;
 
     if (m) {

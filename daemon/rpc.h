@@ -31,6 +31,8 @@ void rpc_dispatch(struct daemon *d, uint64_t conn, const struct access *who,
 
 void rpc_reply(const ProtobufCMessage *m, void *ctx); /* the last message; frees the call */
 void rpc_more(struct rpc_call *call, const ProtobufCMessage *m);
+/* A message that is packed already; more 0: the last one, which frees the call. */
+void rpc_reply_bytes(struct rpc_call *call, const void *body, size_t n, int more);
 void rpc_fail(struct rpc_call *call, const struct err *e); /* frees the call */
 void rpc_drop(struct rpc_call *call);                      /* nobody listens any more */
 
@@ -38,14 +40,27 @@ void rpc_drop(struct rpc_call *call);                      /* nobody listens any
  * none or the caller may not: the call has failed then. */
 struct job *rpc_find_job(struct rpc_call *call, uint64_t id, enum access_need need);
 void rpc_reply_job(struct rpc_call *call, const struct job *j);
+/* The job, or (rc not 0) the error. */
+void rpc_reply_result(struct rpc_call *call, const struct job *j, int rc,
+                      const struct err *e);
 
 #define RPC_HANDLER(method, Request, Reply)                                                \
     void rpc_##method(Hone__V1__Hone_Service *service, const Hone__V1__##Request *in,      \
                       Hone__V1__##Reply##_Closure reply, void *ctx)
 RPC_HANDLER(submit, SubmitRequest, SubmitReply);
 RPC_HANDLER(get_job, GetJobRequest, Job);
+RPC_HANDLER(list, ListRequest, JobList);
+RPC_HANDLER(pause, JobRequest, Job);
+RPC_HANDLER(resume, JobRequest, Job);
 RPC_HANDLER(cancel, CancelRequest, Job);
 RPC_HANDLER(checkpoint, JobRequest, Job);
+RPC_HANDLER(skip, StageRequest, Job);
+RPC_HANDLER(retry, StageRequest, Job);
+RPC_HANDLER(set_priority, PriorityRequest, Job);
+RPC_HANDLER(remove, RemoveRequest, RemoveReply);
+RPC_HANDLER(logs, LogsRequest, LogChunk);
+RPC_HANDLER(metrics, MetricsRequest, MetricChunk);
+RPC_HANDLER(status, StatusRequest, StatusReply);
 RPC_HANDLER(watch, WatchRequest, Event);
 
 #endif

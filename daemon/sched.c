@@ -3,16 +3,33 @@
 
 #include <math.h>
 
-static void decide(struct schedule *out, enum decision_kind kind, size_t job, size_t stage)
+/* What is taken so far. */
+struct taken {
+    struct cores cores;
+    int n_cores;
+    uint64_t memory;
+    int running;
+};
+
+static struct decision *decide(struct schedule *out, enum decision_kind kind, size_t job,
+                               size_t stage)
 {
-    if (out->n < SCHED_MAX)
-        out->item[out->n++] = (struct decision){kind, job, stage};
+    if (out->n == SCHED_MAX)
+        return NULL;
+    out->item[out->n] = (struct decision){.kind = kind, .job = job, .stage = stage};
+    return &out->item[out->n++];
 }
 
-/* Nothing new starts in a job that is over, ends, or has lost a stage. */
+static void wake_by(struct schedule *out, double when)
+{
+    if (when < out->wake)
+        out->wake = when;
+}
+
+/* Nothing new starts in a job that is over, rests, ends, or has lost a stage. */
 static int may_start(const struct job *j)
 {
-    if (job_ended(j) || j->stop)
+    if (job_ended(j) || j->want != WANT_RUN)
         return 0;
     for (size_t i = 0; i < j->n_stages; i++)
         if (j->stage[i].state == STAGE_FAILED || j->stage[i].state == STAGE_STOPPED)
@@ -25,46 +42,89 @@ static int ready(const struct job *j, const struct job_stage *s)
     if (s->state != STAGE_WAITING)
         return 0;
     for (size_t i = 0; i < s->n_needs; i++)
-        if (j->stage[s->needs[i]].state != STAGE_DONE)
+        if (!stage_over(j->stage[s->needs[i]].state))
             return 0;
     return 1;
 }
 
-void sched_decide(struct job *const *jobs, size_t n, int cores, double now,
+/* What runs, and whether its time is over. */
+static void take_running(const struct job *j, size_t index, double now, struct taken *t,
+                         struct schedule *out)
+{
+    for (size_t k = 0; k < j->n_stages; k++) {
+        const struct job_stage *s = &j->stage[k];
+
+        if (s->state != STAGE_RUNNING)
+            continue;
+        cores_join(&t->cores, &s->cores);
+        t->memory += s->memory;
+        t->running++;
+        if (j->kill_at <= now)
+            decide(out, DECIDE_KILL, index, k);
+        else
+            wake_by(out, j->kill_at);
+    }
+}
+
+/* The lowest free numbers. */
+static void place(const struct resources *r, struct taken *t, int n, struct cores *out)
+{
+    for (int i = 0; i < CORES_MAX && n > 0; i++)
+        if (cores_has(&r->cores, i) && !cores_has(&t->cores, i)) {
+            cores_add(out, i);
+            cores_add(&t->cores, i);
+            n--;
+            t->n_cores++;
+        }
+}
+
+static int has_room(const struct resources *r, const struct taken *t, int total,
+                    const struct job_stage *s)
+{
+    if (!t->running)
+        return 1;
+    return s->n_cores <= total - t->n_cores && s->memory <= r->memory &&
+           t->memory <= r->memory - s->memory;
+}
+
+/* 0: there is no room for what is next in line. */
+static int start_ready(const struct job *j, size_t index, const struct resources *r,
+                       int total, double now, struct taken *t, struct schedule *out)
+{
+    for (size_t k = 0; k < j->n_stages; k++) {
+        const struct job_stage *s = &j->stage[k];
+        struct decision *d;
+
+        if (!ready(j, s))
+            continue;
+        if (s->not_before > now) {
+            wake_by(out, s->not_before);
+            continue;
+        }
+        if (!has_room(r, t, total, s))
+            return 0;
+        d = decide(out, DECIDE_START, index, k);
+        if (!d)
+            return 0;
+        place(r, t, s->n_cores, &d->cores);
+        t->memory += s->memory;
+        t->running++;
+    }
+    return 1;
+}
+
+void sched_decide(struct job *const *jobs, size_t n, const struct resources *r, double now,
                   struct schedule *out)
 {
-    int used = 0, running = 0, full = 0;
+    int total = cores_count(&r->cores);
+    struct taken t = {0};
 
     out->n = 0;
     out->wake = INFINITY;
-    for (size_t i = 0; i < n; i++) {
-        for (size_t k = 0; k < jobs[i]->n_stages; k++) {
-            const struct job_stage *s = &jobs[i]->stage[k];
-
-            if (s->state != STAGE_RUNNING)
-                continue;
-            used += s->cores;
-            running++;
-            if (jobs[i]->kill_at <= now)
-                decide(out, DECIDE_KILL, i, k);
-            else if (jobs[i]->kill_at < out->wake)
-                out->wake = jobs[i]->kill_at;
-        }
-    }
-    for (size_t i = 0; i < n && !full; i++) {
-        if (!may_start(jobs[i]))
-            continue;
-        for (size_t k = 0; k < jobs[i]->n_stages && !full; k++) {
-            const struct job_stage *s = &jobs[i]->stage[k];
-
-            if (!ready(jobs[i], s))
-                continue;
-            full = running && used + s->cores > cores;
-            if (full || out->n == SCHED_MAX)
-                break;
-            decide(out, DECIDE_START, i, k);
-            used += s->cores;
-            running++;
-        }
-    }
+    for (size_t i = 0; i < n; i++)
+        take_running(jobs[i], i, now, &t, out);
+    t.n_cores = cores_count(&t.cores);
+    for (size_t i = 0; i < n; i++)
+        if (may_start(jobs[i]) && !start_ready(jobs[i], i, r, total, now, &t, out))
+            break;
 }

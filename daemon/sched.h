@@ -1,13 +1,15 @@
 /* The scheduler: a pure function of the queue, the machine and the clock.
  *
- * It looks at jobs in the order of their submission and says which stages to start and
- * which processes to kill now, and when to ask again. It changes nothing.
+ * It looks at jobs in the order given (priority, then submission: daemon_queue()) and says
+ * which stages to start, on which cores, which processes to kill now, and when to ask
+ * again. It changes nothing.
  *
- * Invariants (tests/unit/daemon/test_sched.c): the stages that run and those it starts
- * never occupy more cores than there are, except that one stage alone may; a stage starts
- * only when all it needs is done; nothing of a job starts that has a failed or stopped
- * stage or was asked to stop; no stage passes an earlier one that is ready but has no room;
- * when nothing runs and something is ready, something starts. */
+ * A stage gets all its cores and its memory at once or does not start. Invariants
+ * (tests/unit/daemon/test_sched.c): no core and no byte is given twice; what wants more
+ * than there is gets all of it, alone; a stage starts only when all it needs is over;
+ * nothing of a job starts that has a failed or stopped stage, or is to pause or stop; no
+ * stage passes an earlier one that is ready but has no room; when nothing runs and
+ * something is ready, something starts. */
 #ifndef DAEMON_SCHED_H
 #define DAEMON_SCHED_H
 
@@ -19,9 +21,15 @@ enum { SCHED_MAX = 64 };
 
 enum decision_kind { DECIDE_START, DECIDE_KILL };
 
+struct resources {
+    struct cores cores; /* by number */
+    uint64_t memory;    /* bytes */
+};
+
 struct decision {
     enum decision_kind kind;
-    size_t job, stage; /* indices */
+    size_t job, stage;  /* indices */
+    struct cores cores; /* DECIDE_START */
 };
 
 struct schedule {
@@ -30,7 +38,7 @@ struct schedule {
     double wake; /* ask again at this time, INFINITY: after the next event */
 };
 
-void sched_decide(struct job *const *jobs, size_t n, int cores, double now,
+void sched_decide(struct job *const *jobs, size_t n, const struct resources *r, double now,
                   struct schedule *out);
 
 #endif

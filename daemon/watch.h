@@ -1,7 +1,8 @@
 /* Watchers: clients that follow a job's events until it ends.
  *
- * A watcher that does not keep up loses metric and progress events, never state changes;
- * the next event it gets is preceded by a gap that says how many. */
+ * A watcher has a place in the job's journal and is sent what comes after it, as long as
+ * little of that waits for the other end; one that is slow costs nobody anything and gets
+ * the rest as it reads. Progress, which has no number, is sent to those that keep up. */
 #ifndef DAEMON_WATCH_H
 #define DAEMON_WATCH_H
 
@@ -9,17 +10,16 @@
 #include "daemon/rpc.h"
 #include "hone.pb-c.h"
 
-/* Begin: sends the job's state and every stage's newest progress. Takes the call. */
-void watch_begin(struct rpc_call *call, struct job *j);
+/* Begin: from `after` on, or (NULL) with the job's state and every stage's newest progress
+ * and then what happens from now on. Takes the call. */
+void watch_begin(struct rpc_call *call, struct job *j, const uint64_t *after);
+void watch_drained(struct daemon *d, uint64_t conn);
 void watch_closed(struct daemon *d, uint64_t conn);
 void watch_free_all(struct daemon *d);
+int watch_count(const struct daemon *d);
 
-void watch_job(struct daemon *d, struct job *j); /* the state, and the end of the stream */
-/* An event of a stage (stage NULL: of the job); fills job, stage and time. */
-void watch_event(struct daemon *d, struct job *j, const struct job_stage *stage,
-                 Hone__V1__Event *ev);
-
-/* The job as a message; lives in the arena. NULL: out of memory. */
-Hone__V1__Job *watch_job_message(struct arena *a, const struct job *j);
+void watch_pump(struct daemon *d, struct job *j); /* the journal has more */
+void watch_progress(struct daemon *d, struct job *j, const struct job_stage *s,
+                    const Hone__V1__Progress *p);
 
 #endif

@@ -12,6 +12,7 @@
 
 #include "base/args.h"
 #include "base/standard.h"
+#include "worker/link/link.h"
 #include "worker/train/run.h"
 #include "worker/verb/verb.h"
 
@@ -122,5 +123,5 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     standard_open();
-    return standard_close("hone", run(argc, argv));
+    return link_leave_status(standard_close("hone", run(argc, argv)));
 }

@@ -4,9 +4,10 @@
  *     honed token ... | honed cert ...                     (daemon/main/commands.h)
  *     honed --state DIR --listen ADDRESS --owner FD        (started by hone run)
  *
- * One daemon per state folder: it holds DIR/lock as long as it lives. With --owner it is
- * private: it writes one line to the descriptor once it listens, ends when the other end is
- * closed, and leaves nothing of its state folder. */
+ * One daemon per state folder: it holds DIR/lock as long as it lives. It may be ended and
+ * started again at any time: its workers go on meanwhile, and it takes them up. With
+ * --owner it is private: it writes one line to the descriptor once it listens, ends when
+ * the other end is closed, and leaves nothing of its state folder. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -113,15 +114,11 @@ static int take_state(struct server *s, struct err *e)
 
 static int start(struct server *s, const struct options *o, struct err *e)
 {
-    int recovered, rc = take_state(s, e);
+    int rc = take_state(s, e);
 
     if (!rc)
         rc = store_open(&s->store, s->state,
                         s->owner_fd >= 0 ? STORE_EPHEMERAL : STORE_DURABLE, e);
-    if (!rc)
-        rc = store_recover(s->store, &recovered, e);
-    if (!rc && recovered)
-        log_warn("%d jobs of an earlier honed were not finished", recovered);
     if (!rc)
         rc = auth_open(&s->auth, s->state, e);
     if (!rc)
@@ -131,11 +128,14 @@ static int start(struct server *s, const struct options *o, struct err *e)
     rc = io_uv_open(&s->io, s->listening.unix_fd, s->owner_fd, e);
     if (rc)
         return rc;
-    daemon_init(&s->daemon, s->io, s->store, s->listening.address, s->owner_fd >= 0);
+    daemon_init(&s->daemon, s->io, s->store, s->state, s->listening.address,
+                s->owner_fd >= 0);
     s->daemon.auth = s->auth;
     rc = listen_start(&s->listening, s->io, e);
     if (!rc)
         rc = launch_find("hone-worker", s->daemon.worker, sizeof s->daemon.worker, e);
+    if (!rc)
+        rc = daemon_recover(&s->daemon, e);
     if (!rc && s->owner_fd >= 0 && write(s->owner_fd, "ready\n", 6) != 6)
         rc = err_errno(e, ERR_FAILED, errno, "tell the owner");
     return rc;
@@ -152,6 +152,8 @@ static void remove_state(const struct server *s)
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
         if (!file_join(path, sizeof path, s->state, ours[i], &e))
             unlink(path);
+    if (!file_join(path, sizeof path, s->state, "events", &e))
+        file_remove_tree(path, &e);
     rmdir(s->state);
 }
 

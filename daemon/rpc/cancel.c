@@ -8,12 +8,15 @@
 RPC_HANDLER(cancel, CancelRequest, Job)
 {
     struct rpc_call *call = ctx;
+    struct daemon *d = call->d;
     struct job *j = rpc_find_job(call, in->id, ACCESS_STEER);
+    struct err e;
 
     (void)service;
     (void)reply;
     if (!j)
         return;
-    daemon_stop_job(call->d, j, in->has_now && in->now ? 0 : INFINITY);
-    rpc_reply_job(call, j);
+    rpc_reply_result(call, j,
+                     daemon_stop_job(d, j, in->has_now && in->now ? 0 : INFINITY, &e), &e);
+    daemon_schedule(d);
 }

@@ -10,7 +10,7 @@ RPC_HANDLER(watch, WatchRequest, Event)
     struct job *j = rpc_find_job(call, in->id, ACCESS_VIEW);
 
     (void)service;
-    (void)reply; /* the stream ends in watch_job() */
+    (void)reply; /* the stream ends in watch.c */
     if (j)
-        watch_begin(call, j);
+        watch_begin(call, j, in->has_after ? &in->after : NULL);
 }

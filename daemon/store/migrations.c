@@ -16,5 +16,32 @@ const char *const store_migrations[] = {
     "  name TEXT NOT NULL, state TEXT NOT NULL, attempt INTEGER NOT NULL,"
     "  worker_status INTEGER, message TEXT,"
     "  PRIMARY KEY (job, position)) STRICT, WITHOUT ROWID;",
+
+    /* 2: what a daemon that was started again needs to go on; who has the folder. */
+    "ALTER TABLE job ADD COLUMN request_id TEXT;"
+    "ALTER TABLE job ADD COLUMN owner TEXT;"
+    "ALTER TABLE job ADD COLUMN notify TEXT;"
+    "ALTER TABLE job ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE job ADD COLUMN want TEXT NOT NULL DEFAULT 'run';"
+    "CREATE UNIQUE INDEX job_request ON job (owner, request_id)"
+    "  WHERE request_id IS NOT NULL;"
+    "CREATE INDEX job_state ON job (state);"
+    "ALTER TABLE stage ADD COLUMN whole INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE stage ADD COLUMN needs TEXT NOT NULL DEFAULT '';" /* positions: 0,1 */
+    "ALTER TABLE stage ADD COLUMN steps INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE stage ADD COLUMN n_cores INTEGER NOT NULL DEFAULT 1;"
+    "ALTER TABLE stage ADD COLUMN memory INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE stage ADD COLUMN workers INTEGER NOT NULL DEFAULT 1;"
+    "ALTER TABLE stage ADD COLUMN mend TEXT;"
+    "ALTER TABLE stage ADD COLUMN token TEXT;"
+    "ALTER TABLE stage ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE stage ADD COLUMN fresh INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE stage ADD COLUMN restarts TEXT NOT NULL DEFAULT '';" /* by class: 0,1,0 */
+    "ALTER TABLE stage ADD COLUMN cores TEXT NOT NULL DEFAULT '';"    /* numbers: 0,1 */
+    "ALTER TABLE stage ADD COLUMN started REAL NOT NULL DEFAULT 0;"
+    "ALTER TABLE stage ADD COLUMN ended REAL NOT NULL DEFAULT 0;"
+    "CREATE TABLE daemon (only INTEGER PRIMARY KEY CHECK (only = 1),"
+    "  epoch INTEGER NOT NULL) STRICT;"
+    "INSERT INTO daemon VALUES (1, 0);",
 };
 const int store_n_migrations = sizeof store_migrations / sizeof *store_migrations;

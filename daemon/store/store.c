@@ -1,22 +1,17 @@
 /* The store: see store.h. */
 #include "daemon/store/store.h"
 
-#include <sqlite3.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/statfs.h>
 
-#include "base/clock.h"
-#include "base/file.h"
+#include "base/fault.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "daemon/store/internal.h"
 
-struct store {
-    sqlite3 *db;
-    char path[FILE_PATH_MAX];
-};
-
-static int fail(struct store *s, const char *what, struct err *e)
+int store_fail(struct store *s, const char *what, struct err *e)
 {
     int code = sqlite3_extended_errcode(s->db) & 0xff;
 
@@ -29,7 +24,7 @@ static int fail(struct store *s, const char *what, struct err *e)
 
 static int execute(struct store *s, const char *sql, struct err *e)
 {
-    return sqlite3_exec(s->db, sql, NULL, NULL, NULL) ? fail(s, "write", e) : 0;
+    return sqlite3_exec(s->db, sql, NULL, NULL, NULL) ? store_fail(s, "write", e) : 0;
 }
 
 /* NFS, SMB, CIFS, AFS, Ceph, Lustre, GPFS, FUSE, 9P: statfs(2) and the kernel's magic.h. */
@@ -54,11 +49,11 @@ static int get_version(struct store *s, int *version, struct err *e)
     int rc;
 
     if (sqlite3_prepare_v2(s->db, "PRAGMA user_version", -1, &q, NULL))
-        return fail(s, "read", e);
+        return store_fail(s, "read", e);
     rc = sqlite3_step(q);
     *version = rc == SQLITE_ROW ? sqlite3_column_int(q, 0) : 0;
     sqlite3_finalize(q);
-    return rc == SQLITE_ROW ? 0 : fail(s, "read", e);
+    return rc == SQLITE_ROW ? 0 : store_fail(s, "read", e);
 }
 
 static int migrate(struct store *s, struct err *e)
@@ -84,6 +79,61 @@ static int migrate(struct store *s, struct err *e)
     return rc;
 }
 
+/* A transaction of the daemon that has the folder. */
+static int begin(struct store *s, struct err *e)
+{
+    int64_t epoch = -1;
+    sqlite3_stmt *q;
+    int rc = execute(s, "BEGIN IMMEDIATE", e);
+
+    if (rc)
+        return rc;
+    if (sqlite3_prepare_v2(s->db, "SELECT epoch FROM daemon", -1, &q, NULL)) {
+        rc = store_fail(s, "read", e);
+    } else {
+        if (sqlite3_step(q) == SQLITE_ROW)
+            epoch = sqlite3_column_int64(q, 0);
+        sqlite3_finalize(q);
+        if (epoch != (int64_t)s->epoch)
+            rc = err_set(e, ERR_DENIED, "%s: another honed has taken over", s->path);
+    }
+    if (rc)
+        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    return rc;
+}
+
+/* Commit when rc is 0, else roll back and keep the first error. */
+static int conclude(struct store *s, int rc, struct err *e)
+{
+    if (!rc && fault_hit(FAULT_FSYNC))
+        rc = err_errno(e, ERR_IO, errno, "write %s", s->path);
+    if (!rc)
+        rc = execute(s, "COMMIT", e);
+    if (rc)
+        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    return rc;
+}
+
+static int take_over(struct store *s, struct err *e)
+{
+    sqlite3_stmt *q;
+    int rc = execute(s, "BEGIN IMMEDIATE; UPDATE daemon SET epoch = epoch + 1;", e);
+
+    if (rc)
+        return conclude(s, rc, e);
+    if (sqlite3_prepare_v2(s->db, "SELECT epoch FROM daemon", -1, &q, NULL))
+        return conclude(s, store_fail(s, "read", e), e);
+    if (sqlite3_step(q) == SQLITE_ROW)
+        s->epoch = (uint64_t)sqlite3_column_int64(q, 0);
+    sqlite3_finalize(q);
+    return conclude(s, 0, e);
+}
+
+uint64_t store_epoch(const struct store *s)
+{
+    return s->epoch;
+}
+
 int store_open(struct store **out, const char *dir, enum store_kind kind, struct err *e)
 {
     struct store *s = mem_alloc(sizeof *s);
@@ -94,7 +144,7 @@ int store_open(struct store **out, const char *dir, enum store_kind kind, struct
         return err_set(e, ERR_NOMEM, "open the store: out of memory");
     rc = file_join(s->path, sizeof s->path, dir, "jobs.db", e);
     if (!rc && sqlite3_open(s->path, &s->db))
-        rc = fail(s, "open", e);
+        rc = store_fail(s, "open", e);
     if (!rc) {
         sqlite3_busy_timeout(s->db, 2000);
         rc = execute(s,
@@ -111,6 +161,8 @@ int store_open(struct store **out, const char *dir, enum store_kind kind, struct
         rc = execute(s, "PRAGMA foreign_keys = ON", e);
     if (!rc)
         rc = migrate(s, e);
+    if (!rc)
+        rc = take_over(s, e);
     if (rc) {
         store_close(s);
         return rc;
@@ -140,28 +192,77 @@ static int finish(struct store *s, sqlite3_stmt *q, struct err *e)
 {
     int rc = sqlite3_step(q);
 
-    return sqlite3_finalize(q) || rc != SQLITE_DONE ? fail(s, "write", e) : 0;
+    return sqlite3_finalize(q) || rc != SQLITE_DONE ? store_fail(s, "write", e) : 0;
 }
 
-static int insert_stage(struct store *s, const struct job *j, size_t i, struct err *e)
+/* "0,2,3" */
+static void add_numbers(struct str *out, const size_t *n, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        str_addf(out, "%s%zu", i ? "," : "", n[i]);
+}
+
+static void add_cores(struct str *out, const struct cores *c)
+{
+    int first = 1;
+
+    for (int i = 0; i < CORES_MAX; i++)
+        if (cores_has(c, i)) {
+            str_addf(out, "%s%d", first ? "" : ",", i);
+            first = 0;
+        }
+}
+
+static int save_stage(struct store *s, const struct job *j, size_t i, struct err *e)
 {
     const struct job_stage *st = &j->stage[i];
+    struct str needs = {0}, cores = {0}, restarts = {0};
     sqlite3_stmt *q;
+    int rc;
 
-    if (sqlite3_prepare_v2(s->db,
-                           "INSERT OR REPLACE INTO stage (job, position, name, state, "
-                           "attempt, worker_status, message) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                           -1, &q, NULL))
-        return fail(s, "write", e);
-    sqlite3_bind_int64(q, 1, (sqlite3_int64)j->id);
-    sqlite3_bind_int64(q, 2, (sqlite3_int64)i);
-    bind_text(q, 3, st->name);
-    bind_text(q, 4, stage_state_name(st->state));
-    sqlite3_bind_int64(q, 5, st->attempt);
-    if (st->state >= STAGE_DONE)
+    add_numbers(&needs, st->needs, st->n_needs);
+    add_cores(&cores, &st->cores);
+    for (int k = 0; k < LOSSES; k++)
+        str_addf(&restarts, "%s%u", k ? "," : "", st->restarts[k]);
+    if (str_failed(&needs) || str_failed(&cores) || str_failed(&restarts)) {
+        rc = err_set(e, ERR_NOMEM, "%s: out of memory", s->path);
+    } else if (sqlite3_prepare_v2(
+                   s->db,
+                   "INSERT OR REPLACE INTO stage (job, position, name, state, attempt, "
+                   "worker_status, message, whole, needs, steps, n_cores, memory, workers, "
+                   "mend, token, asked, fresh, restarts, cores, started, ended) VALUES "
+                   "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, "
+                   "?16, ?17, ?18, ?19, ?20, ?21)",
+                   -1, &q, NULL)) {
+        rc = store_fail(s, "write", e);
+    } else {
+        sqlite3_bind_int64(q, 1, (sqlite3_int64)j->id);
+        sqlite3_bind_int64(q, 2, (sqlite3_int64)i);
+        bind_text(q, 3, st->name);
+        bind_text(q, 4, stage_state_name(st->state));
+        sqlite3_bind_int64(q, 5, st->attempt);
         sqlite3_bind_int(q, 6, st->status);
-    bind_text(q, 7, st->message);
-    return finish(s, q, e);
+        bind_text(q, 7, st->message);
+        sqlite3_bind_int(q, 8, st->whole);
+        bind_text(q, 9, str_get(&needs));
+        sqlite3_bind_int64(q, 10, (sqlite3_int64)st->steps);
+        sqlite3_bind_int(q, 11, st->n_cores);
+        sqlite3_bind_int64(q, 12, (sqlite3_int64)st->memory);
+        sqlite3_bind_int(q, 13, st->workers);
+        bind_text(q, 14, st->mend);
+        bind_text(q, 15, st->token);
+        sqlite3_bind_int(q, 16, (int)st->asked);
+        sqlite3_bind_int(q, 17, st->fresh);
+        bind_text(q, 18, str_get(&restarts));
+        bind_text(q, 19, str_get(&cores));
+        sqlite3_bind_double(q, 20, st->started);
+        sqlite3_bind_double(q, 21, st->ended);
+        rc = finish(s, q, e);
+    }
+    str_fini(&needs);
+    str_fini(&cores);
+    str_fini(&restarts);
+    return rc;
 }
 
 static int insert_job(struct store *s, struct job *j, struct err *e)
@@ -177,12 +278,14 @@ static int insert_job(struct store *s, struct job *j, struct err *e)
         str_add_json(&set, j->set[i], strlen(j->set[i]));
     }
     str_add_char(&set, ']');
-    if (sqlite3_prepare_v2(s->db,
+    if (str_failed(&set) ||
+        sqlite3_prepare_v2(s->db,
                            "INSERT INTO job (name, file, run, settings, resume, state, "
-                           "submitted) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                           "submitted, request_id, owner, notify, priority, want) VALUES "
+                           "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                            -1, &q, NULL)) {
         str_fini(&set);
-        return fail(s, "write", e);
+        return store_fail(s, "write", e);
     }
     bind_text(q, 1, j->name);
     bind_text(q, 2, j->file);
@@ -190,7 +293,12 @@ static int insert_job(struct store *s, struct job *j, struct err *e)
     bind_text(q, 4, str_get(&set));
     sqlite3_bind_int(q, 5, j->resume);
     bind_text(q, 6, job_state_name(j->state));
-    sqlite3_bind_double(q, 7, clock_wall());
+    sqlite3_bind_double(q, 7, j->submitted);
+    bind_text(q, 8, j->request_id);
+    bind_text(q, 9, j->owner);
+    bind_text(q, 10, j->notify);
+    sqlite3_bind_int(q, 11, j->priority);
+    bind_text(q, 12, job_want_name(j->want));
     rc = finish(s, q, e);
     str_fini(&set);
     if (!rc)
@@ -204,93 +312,91 @@ static int update_job(struct store *s, const struct job *j, struct err *e)
 
     if (sqlite3_prepare_v2(s->db,
                            "UPDATE job SET state = ?2, exit_status = ?3, message = ?4, "
-                           "mend = ?5, ended = ?6 WHERE id = ?1",
+                           "mend = ?5, ended = ?6, priority = ?7, want = ?8 WHERE id = ?1",
                            -1, &q, NULL))
-        return fail(s, "write", e);
+        return store_fail(s, "write", e);
     sqlite3_bind_int64(q, 1, (sqlite3_int64)j->id);
     bind_text(q, 2, job_state_name(j->state));
     if (job_ended(j)) {
         sqlite3_bind_int(q, 3, j->exit_status);
-        sqlite3_bind_double(q, 6, clock_wall());
+        sqlite3_bind_double(q, 6, j->ended);
     }
     bind_text(q, 4, j->message);
     bind_text(q, 5, j->mend);
+    sqlite3_bind_int(q, 7, j->priority);
+    bind_text(q, 8, job_want_name(j->want));
     return finish(s, q, e);
-}
-
-/* Commit when rc is 0, else roll back and keep the first error. */
-static int conclude(struct store *s, int rc, struct err *e)
-{
-    if (!rc)
-        rc = execute(s, "COMMIT", e);
-    if (rc)
-        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
-    return rc;
 }
 
 int store_add_job(struct store *s, struct job *j, struct err *e)
 {
-    int rc = execute(s, "BEGIN IMMEDIATE", e);
+    int rc = begin(s, e);
 
     if (rc)
         return rc;
     rc = insert_job(s, j, e);
     for (size_t i = 0; !rc && i < j->n_stages; i++)
-        rc = insert_stage(s, j, i, e);
+        rc = save_stage(s, j, i, e);
     return conclude(s, rc, e);
 }
 
 int store_save_job(struct store *s, const struct job *j, struct err *e)
 {
-    int rc = execute(s, "BEGIN IMMEDIATE", e);
+    int rc = begin(s, e);
 
     if (rc)
         return rc;
     rc = update_job(s, j, e);
     for (size_t i = 0; !rc && i < j->n_stages; i++)
-        rc = insert_stage(s, j, i, e);
+        rc = save_stage(s, j, i, e);
     return conclude(s, rc, e);
 }
 
-int store_recover(struct store *s, int *n, struct err *e)
-{
-    int rc = execute(s,
-                     "BEGIN IMMEDIATE;"
-                     "UPDATE stage SET state = 'failed', message = 'honed ended' "
-                     "  WHERE state = 'running';"
-                     "UPDATE job SET state = 'failed', exit_status = 1, "
-                     "  message = 'honed ended while the job ran' "
-                     "  WHERE state IN ('queued', 'running', 'stopping');",
-                     e);
-
-    *n = rc ? 0 : sqlite3_changes(s->db);
-    return conclude(s, rc, e);
-}
-
-int store_job_state(struct store *s, uint64_t id, enum job_state *state, struct err *e)
+static int delete_rows(struct store *s, const char *sql, uint64_t id, struct err *e)
 {
     sqlite3_stmt *q;
-    const char *name;
-    int rc;
 
-    if (sqlite3_prepare_v2(s->db, "SELECT state FROM job WHERE id = ?", -1, &q, NULL))
-        return fail(s, "read", e);
+    if (sqlite3_prepare_v2(s->db, sql, -1, &q, NULL))
+        return store_fail(s, "write", e);
     sqlite3_bind_int64(q, 1, (sqlite3_int64)id);
-    rc = sqlite3_step(q);
-    if (rc == SQLITE_ROW) {
-        name = (const char *)sqlite3_column_text(q, 0);
-        rc = err_set(e, ERR_CORRUPT, "%s: job %llu has an unknown state", s->path,
-                     (unsigned long long)id);
-        for (int i = JOB_QUEUED; name && i <= JOB_STOPPED; i++)
-            if (!strcmp(name, job_state_name((enum job_state)i))) {
-                *state = (enum job_state)i;
-                rc = 0;
-            }
-    } else {
-        rc = rc == SQLITE_DONE
-                 ? err_set(e, ERR_CONFIG, "no job %llu", (unsigned long long)id)
-                 : fail(s, "read", e);
-    }
+    return finish(s, q, e);
+}
+
+int store_remove_job(struct store *s, uint64_t id, struct err *e)
+{
+    int rc = begin(s, e);
+
+    if (rc)
+        return rc;
+    rc = delete_rows(s, "DELETE FROM stage WHERE job = ?", id, e);
+    if (!rc)
+        rc = delete_rows(s, "DELETE FROM job WHERE id = ?", id, e);
+    return conclude(s, rc, e);
+}
+
+int store_backup(struct store *s, const char *path, struct err *e)
+{
+    sqlite3_stmt *q;
+
+    if (sqlite3_prepare_v2(s->db, "VACUUM INTO ?", -1, &q, NULL))
+        return store_fail(s, "copy", e);
+    bind_text(q, 1, path);
+    return finish(s, q, e);
+}
+
+int store_verify(struct store *s, struct err *e)
+{
+    const char *said;
+    sqlite3_stmt *q;
+    int rc = 0;
+
+    if (sqlite3_prepare_v2(s->db, "PRAGMA integrity_check(1)", -1, &q, NULL))
+        return store_fail(s, "check", e);
+    if (sqlite3_step(q) != SQLITE_ROW)
+        rc = store_fail(s, "check", e);
+    said = rc ? NULL : (const char *)sqlite3_column_text(q, 0);
+    if (said && strcmp(said, "ok") != 0)
+        rc = err_set(e, ERR_CORRUPT, "%s: %.500s", s->path, said);
     sqlite3_finalize(q);
     return rc;
 }

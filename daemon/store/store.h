@@ -2,8 +2,11 @@
  *
  * STATE/jobs.db; write-ahead log with full synchronisation, or a rollback journal where the
  * folder lies on a network file system, whose shared memory WAL cannot use. The schema is
- * made by numbered migrations (migrations.c); a newer schema than ours is refused. Nobody
- * else may use the folder: the daemon holds STATE/lock.
+ * made by numbered migrations (migrations.c); a newer schema than ours is refused.
+ *
+ * One daemon per folder: it holds STATE/lock, and because a lock may be lost on a network
+ * file system, every daemon counts the epoch up when it opens the store and every write
+ * checks it: a daemon whose epoch is over is told so with ERR_DENIED and changes nothing.
  *
  * Every call is one transaction. Fails with ERR_IO (ERR_CORRUPT: a file that is no store of
  * ours), naming the file. */
@@ -20,18 +23,34 @@ struct store;
 enum store_kind { STORE_DURABLE, STORE_EPHEMERAL };
 int store_open(struct store **out, const char *dir, enum store_kind kind, struct err *e);
 void store_close(struct store *s);
+uint64_t store_epoch(const struct store *s);
 
 /* A new job with its stages: gives it its id. */
 int store_add_job(struct store *s, struct job *j, struct err *e);
-/* States, attempts and messages of a job and its stages. */
+/* Everything about a job and its stages that may change. */
 int store_save_job(struct store *s, const struct job *j, struct err *e);
+int store_remove_job(struct store *s, uint64_t id, struct err *e);
 
-/* Jobs that an earlier daemon left unfinished are marked as failed; *n: how many. */
-int store_recover(struct store *s, int *n, struct err *e);
+/* Jobs as they were saved, each to be freed with job_free(). */
+struct store_filter {
+    uint64_t id;            /* this one, 0: any */
+    uint64_t before;        /* ids below, 0: any */
+    const char *request_id; /* with owner: submitted with it, NULL: any */
+    const char *owner;      /* NULL: any */
+    unsigned states;        /* bits 1 << enum job_state, 0: any */
+    int oldest_first;
+};
+typedef int store_take(void *ctx, struct job *j); /* takes the job; not 0: enough */
+int store_load_jobs(struct store *s, const struct store_filter *f, store_take *take,
+                    void *ctx, struct err *e);
+/* One job, NULL when there is none. */
+int store_load_job(struct store *s, const struct store_filter *f, struct job **out,
+                   struct err *e);
 
-/* A job's state as stored, for tests and for jobs of earlier daemons: 0 and *state, or
- * ERR_CONFIG when there is no such job. */
-int store_job_state(struct store *s, uint64_t id, enum job_state *state, struct err *e);
+/* A consistent copy of the store, while it is in use. */
+int store_backup(struct store *s, const char *path, struct err *e);
+/* ERR_CORRUPT says what is wrong. */
+int store_verify(struct store *s, struct err *e);
 
 /* The schema: migration i brings user_version from i to i + 1. */
 extern const char *const store_migrations[];

@@ -22,7 +22,8 @@ struct launch_request {
     const char *uplink, *token; /* address of the daemon; the job's secret */
     unsigned long long job;
     unsigned attempt;
-    int orphan_stop; /* the worker stops when the daemon has gone */
+    const char *status; /* file the worker leaves its exit status in; NULL: none */
+    int orphan_stop;    /* the worker stops when the daemon has gone */
 };
 
 struct launch_command {
@@ -39,9 +40,10 @@ struct launch_backend {
 
 extern const struct launch_backend launch_local;
 
-/* The command that judges a job file: hone-worker check FILE --json --brief ... */
+/* The command that judges a job file: hone-worker check FILE --json ...; brief: without
+ * what takes time (memory). */
 int launch_check(const char *worker, const char *file, const char *const *set, size_t n_set,
-                 struct arena *a, struct launch_command *out, struct err *e);
+                 int brief, struct arena *a, struct launch_command *out, struct err *e);
 
 /* A program of ours: beside the running executable, or else in PATH. */
 int launch_find(const char *program, char *out, size_t n, struct err *e);

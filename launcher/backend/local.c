@@ -6,7 +6,7 @@
 
 extern char **environ;
 
-enum { UPLINK_NAMES = 5 };
+enum { UPLINK_NAMES = 6 };
 
 /* The environment without older HONE_UPLINK variables, with room for `extra` more. */
 static const char **inherit(struct arena *a, size_t extra, size_t *n)
@@ -65,6 +65,8 @@ static int local_command(const struct launch_request *r, struct arena *a,
     env[n_env++] = arena_printf(a, "HONE_UPLINK_TOKEN=%s", r->token);
     env[n_env++] = arena_printf(a, "HONE_UPLINK_JOB=%llu", r->job);
     env[n_env++] = arena_printf(a, "HONE_UPLINK_ATTEMPT=%u", r->attempt);
+    if (r->status)
+        env[n_env++] = arena_printf(a, "HONE_UPLINK_STATUS=%s", r->status);
     if (r->orphan_stop)
         env[n_env++] = "HONE_UPLINK_ORPHAN=stop";
     return finish(argv, n, env, n_env, out, e);
@@ -73,7 +75,7 @@ static int local_command(const struct launch_request *r, struct arena *a,
 const struct launch_backend launch_local = {"local", local_command};
 
 int launch_check(const char *worker, const char *file, const char *const *set, size_t n_set,
-                 struct arena *a, struct launch_command *out, struct err *e)
+                 int brief, struct arena *a, struct launch_command *out, struct err *e)
 {
     size_t n_env, n = 0;
     const char **env = inherit(a, 0, &n_env);
@@ -85,7 +87,8 @@ int launch_check(const char *worker, const char *file, const char *const *set, s
     argv[n++] = "check";
     argv[n++] = file;
     argv[n++] = "--json";
-    argv[n++] = "--brief";
+    if (brief)
+        argv[n++] = "--brief";
     for (size_t i = 0; i < n_set; i++) {
         argv[n++] = "--set";
         argv[n++] = set[i];

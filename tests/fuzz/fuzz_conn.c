@@ -2,6 +2,7 @@
  * comes, the daemon answers or closes, and has no job afterwards. */
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "base/log.h"
 #include "daemon/admit.h"
@@ -64,6 +65,26 @@ static void stop_nothing(struct io *io)
     (void)io;
 }
 
+/* One for all inputs: nothing is ever stored. */
+static char dir[64] = "/tmp/hone-fuzz-XXXXXX";
+static struct store *store;
+
+static void remove_store(void)
+{
+    struct err e;
+
+    store_close(store);
+    file_remove_tree(dir, &e);
+}
+
+static void open_store(void)
+{
+    struct err e;
+
+    invariant(mkdtemp(dir) && !store_open(&store, dir, STORE_EPHEMERAL, &e));
+    atexit(remove_store);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct io_ops ops = {now,           send_nothing,  unsent,
@@ -73,7 +94,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct daemon d;
 
     log_set_level(LOG_ERROR);
-    daemon_init(&d, &io, NULL, "unix:/nowhere", 1);
+    if (!store)
+        open_store();
+    daemon_init(&d, &io, store, dir, "unix:/nowhere", 1);
     io.events->connected(io.ctx, 1);
     for (size_t at = 0; at < size; at += 61)
         io.events->received(io.ctx, 1, data + at, size - at < 61 ? size - at : 61);

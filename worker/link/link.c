@@ -14,13 +14,17 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -58,6 +62,7 @@ struct link {
     int wake; /* eventfd */
     char *address, *token, *job, *stage;
     unsigned attempt, rank, world;
+    uint64_t instance;
     int orphan_stop, orphan_said;
 
     struct item queue[QUEUE_MAX]; /* in order of seq */
@@ -393,6 +398,7 @@ static void fill(struct link *l, int heartbeat)
 static int send_hello(struct link *l, struct err *e)
 {
     Hone__V1__Hello h = HONE__V1__HELLO__INIT;
+    char host[256] = "";
     int rc;
 
     h.magic = PROTO_MAGIC;
@@ -402,7 +408,11 @@ static int send_hello(struct link *l, struct err *e)
     h.token = l->token;
     h.job = l->job;
     h.stage = l->stage;
-    h.has_attempt = h.has_rank = h.has_world = 1;
+    if (!gethostname(host, sizeof host - 1))
+        h.host = host;
+    h.has_attempt = h.has_rank = h.has_world = h.has_pid = h.has_instance = 1;
+    h.pid = (uint32_t)getpid();
+    h.instance = l->instance;
     h.attempt = l->attempt;
     h.rank = l->rank;
     h.world = l->world;
@@ -599,6 +609,20 @@ int link_hello_env(struct link_hello *h, struct err *e)
     return 0;
 }
 
+int link_leave_status(int status)
+{
+    const char *path = getenv("HONE_UPLINK_STATUS");
+    char text[16];
+    struct err e;
+
+    if (path && *path) {
+        snprintf(text, sizeof text, "%d\n", status);
+        if (file_write_atomic(path, text, strlen(text), &e))
+            log_warn("uplink: %s", e.msg);
+    }
+    return status;
+}
+
 static int copy(char **out, const char *s)
 {
     *out = s ? mem_strdup(s) : NULL;
@@ -636,6 +660,8 @@ int link_open(struct link **out, const struct link_hello *h, struct err *e)
         return err_set(e, ERR_NOMEM, "open the uplink: out of memory");
     l->fd = -1;
     l->next_seq = 1;
+    if (getrandom(&l->instance, sizeof l->instance, 0) != sizeof l->instance)
+        l->instance = (uint64_t)getpid() << 32 | (uint64_t)time(NULL);
     l->attempt = (unsigned)h->attempt;
     l->rank = (unsigned)h->rank;
     l->world = (unsigned)h->world;

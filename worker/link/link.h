@@ -42,6 +42,10 @@ void link_event(struct link *l, const char *level, const char *text);
 /* The stage ended: exit status as in interface.md, message of the failure or "". */
 void link_done(struct link *l, int status, const char *message);
 
+/* Leave the process's exit status in the file HONE_UPLINK_STATUS, if that is set: for a
+ * daemon that was not there to see it. Returns the status. */
+int link_leave_status(int status);
+
 enum link_control link_control(struct link *l); /* newest word, cleared by the call */
 
 #endif

@@ -324,7 +324,7 @@ static void test_matrix(void **state)
     for (int role = ACCESS_VIEWER; role <= ACCESS_ADMIN; role++)
         assert_int_equal(
             auth_add_token(dir, "someone", (enum access_role)role, token[role], &e), 0);
-    daemon_init(&d, &w.io, store, "unix:/nowhere", 0);
+    daemon_init(&d, &w.io, store, dir, "unix:/nowhere", 0);
     d.auth = a;
 
     /* none and wrong ones: not even the door opens, whatever the method */
@@ -385,7 +385,7 @@ static void test_revoked(void **state)
     w.io.ops = &ops;
     assert_int_equal(auth_open(&a, dir, &e), 0);
     assert_int_equal(auth_add_token(dir, "carol", ACCESS_ADMIN, token, &e), 0);
-    daemon_init(&d, &w.io, NULL, "unix:/nowhere", 0);
+    daemon_init(&d, &w.io, NULL, "/nowhere", "unix:/nowhere", 0);
     d.auth = a;
     assert_int_equal(enter(token, ""), 0);
     assert_int_equal(call("GetJob"), 2);

@@ -118,9 +118,10 @@ static void open_world(struct world *w)
     snprintf(w->file, sizeof w->file, "%s/job.yaml", w->dir);
     snprintf(w->run, sizeof w->run, "%s/run", w->dir);
     assert_int_equal(file_write_atomic(w->file, "x", 1, &e), 0);
-    assert_int_equal(store_open(&w->store, w->dir, STORE_DURABLE, &e), 0);
+    assert_int_equal(store_open(&w->store, w->dir, STORE_EPHEMERAL, &e), 0);
     w->io.ops = &ops;
-    daemon_init(&w->d, &w->io, w->store, "unix:/nowhere", 1);
+    daemon_init(&w->d, &w->io, w->store, w->dir, "unix:/nowhere", 1);
+    assert_int_equal(daemon_recover(&w->d, &e), 0);
     snprintf(w->d.worker, sizeof w->d.worker, "/bin/hone-worker");
 }
 
@@ -256,7 +257,8 @@ static void begin(struct world *w)
 static void test_a_job_to_its_end(void **state)
 {
     struct world w;
-    enum job_state stored;
+    struct store_filter f = {.id = 1};
+    struct job *stored;
     struct err e;
     int status;
 
@@ -277,8 +279,10 @@ static void test_a_job_to_its_end(void **state)
     ends(&w, 3, 0, 0, "");
     count_replies(&w, &status);
     assert_int_equal(status, 0);
-    assert_int_equal(store_job_state(w.store, 1, &stored, &e), 0);
-    assert_int_equal(stored, JOB_DONE);
+    assert_int_equal(store_load_job(w.store, &f, &stored, &e), 0);
+    assert_non_null(stored);
+    assert_int_equal(stored->state, JOB_DONE);
+    job_free(stored);
     assert_false(w.stopped);
     w.io.events->ending(w.io.ctx, 0);
     assert_true(w.stopped);

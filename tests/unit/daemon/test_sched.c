@@ -11,21 +11,23 @@
 #include "base/rng.h"
 #include "daemon/sched.h"
 
-enum { JOBS = 5, STAGES = 5, HISTORIES = 3000, EVENTS = 60 };
+enum { JOBS = 5, STAGES = 5, HISTORIES = 1000, EVENTS = 60 };
 
 struct world {
     struct job job[JOBS];
     struct job *list[JOBS];
     struct job_stage stage[JOBS][STAGES];
     size_t needs[JOBS][STAGES][STAGES];
-    int cores;
+    struct resources has;
     double now;
 };
 
 /* Needs point to earlier stages only: no cycles, as the worker's check guarantees. */
 static void make_world(struct world *w, struct rng *r)
 {
-    *w = (struct world){.cores = 1 + (int)rng_below(r, 8)};
+    *w = (struct world){.has.memory = 1 + rng_below(r, 100)};
+    for (int n = 1 + (int)rng_below(r, 8); cores_count(&w->has.cores) < n;)
+        cores_add(&w->has.cores, (int)rng_below(r, CORES_MAX));
     for (size_t i = 0; i < JOBS; i++) {
         struct job *j = &w->job[i];
 
@@ -38,7 +40,8 @@ static void make_world(struct world *w, struct rng *r)
             struct job_stage *s = &j->stage[k];
 
             s->name = "stage";
-            s->cores = 1 + (int)rng_below(r, 10);
+            s->n_cores = 1 + (int)rng_below(r, 10);
+            s->memory = rng_below(r, 4) ? rng_below(r, 60) : 150;
             s->needs = w->needs[i][k];
             for (size_t q = 0; q < k; q++)
                 if (rng_below(r, 3) == 0)
@@ -47,31 +50,51 @@ static void make_world(struct world *w, struct rng *r)
     }
 }
 
-static int count(const struct world *w, enum stage_state state, int *cores)
+static int count(const struct world *w, enum stage_state state)
 {
     int n = 0;
 
-    *cores = 0;
     for (size_t i = 0; i < JOBS; i++)
         for (size_t k = 0; k < w->job[i].n_stages; k++)
-            if (w->job[i].stage[k].state == state) {
-                n++;
-                *cores += w->job[i].stage[k].cores;
-            }
+            n += w->job[i].stage[k].state == state;
     return n;
+}
+
+/* No core and no byte twice; what wants more than there is has all of it, alone. */
+static void assert_not_overcommitted(const struct world *w)
+{
+    int total = cores_count(&w->has.cores), running = count(w, STAGE_RUNNING);
+    struct cores used = {0};
+    uint64_t memory = 0;
+
+    for (size_t i = 0; i < JOBS; i++)
+        for (size_t k = 0; k < w->job[i].n_stages; k++) {
+            const struct job_stage *s = &w->job[i].stage[k];
+            int want = s->n_cores < total ? s->n_cores : total;
+
+            if (s->state != STAGE_RUNNING)
+                continue;
+            assert_int_equal(cores_count(&s->cores), want);
+            assert_false(cores_overlap(&used, &s->cores));
+            cores_join(&used, &s->cores);
+            memory += s->memory;
+        }
+    for (int i = 0; i < CORES_MAX; i++)
+        assert_false(cores_has(&used, i) && !cores_has(&w->has.cores, i));
+    assert_true(memory <= w->has.memory || running == 1);
 }
 
 static int is_ready(const struct job *j, size_t k)
 {
     const struct job_stage *s = &j->stage[k];
 
-    if (j->stop || s->state != STAGE_WAITING)
+    if (j->want != WANT_RUN || s->state != STAGE_WAITING)
         return 0;
     for (size_t i = 0; i < j->n_stages; i++)
         if (j->stage[i].state == STAGE_FAILED || j->stage[i].state == STAGE_STOPPED)
             return 0;
     for (size_t i = 0; i < s->n_needs; i++)
-        if (j->stage[s->needs[i]].state != STAGE_DONE)
+        if (!stage_over(j->stage[s->needs[i]].state))
             return 0;
     return 1;
 }
@@ -101,12 +124,12 @@ static void assert_fair(const struct world *w, const struct schedule *plan)
 static void apply(struct world *w)
 {
     struct schedule plan;
-    int cores, ready = 0, running = count(w, STAGE_RUNNING, &cores);
+    int ready = 0, running = count(w, STAGE_RUNNING);
 
     for (size_t i = 0; i < JOBS; i++)
         for (size_t k = 0; k < w->job[i].n_stages; k++)
             ready += is_ready(&w->job[i], k);
-    sched_decide(w->list, JOBS, w->cores, w->now, &plan);
+    sched_decide(w->list, JOBS, &w->has, w->now, &plan);
     assert_fair(w, &plan);
     if (!running && ready)
         assert_true(plan.n > 0);
@@ -120,12 +143,12 @@ static void apply(struct world *w)
             continue;
         }
         assert_true(is_ready(j, plan.item[i].stage));
+        s->cores = plan.item[i].cores;
         stage_move(s, STAGE_RUNNING);
     }
-    running = count(w, STAGE_RUNNING, &cores);
-    assert_true(cores <= w->cores || running == 1);
+    assert_not_overcommitted(w);
     /* Asked again at the same instant it has nothing to add. */
-    sched_decide(w->list, JOBS, w->cores, w->now, &plan);
+    sched_decide(w->list, JOBS, &w->has, w->now, &plan);
     for (size_t i = 0; i < plan.n; i++)
         assert_int_equal(plan.item[i].kind, DECIDE_KILL);
     assert_true(plan.wake > w->now);
@@ -137,14 +160,20 @@ static void happen(struct world *w, struct rng *r)
     struct job_stage *s = &j->stage[rng_below(r, (uint32_t)j->n_stages)];
 
     w->now += rng_uniform(r);
+    if (rng_below(r, 20) == 0 && j->want == WANT_RUN)
+        j->want = WANT_PAUSE;
+    else if (rng_below(r, 4) == 0 && j->want == WANT_PAUSE)
+        j->want = WANT_RUN;
     if (rng_below(r, 12) == 0) {
-        j->stop = 1;
+        j->want = WANT_STOP;
         j->kill_at = fmin(j->kill_at, w->now + 3 * rng_uniform(r));
     }
     if (s->state == STAGE_RUNNING)
-        stage_move(s, rng_below(r, 8) == 0 ? STAGE_FAILED
-                      : j->stop            ? STAGE_STOPPED
-                                           : STAGE_DONE);
+        stage_move(s, rng_below(r, 8) == 0    ? STAGE_FAILED
+                      : j->want == WANT_STOP  ? STAGE_STOPPED
+                      : j->want == WANT_PAUSE ? STAGE_WAITING
+                      : rng_below(r, 8) == 0  ? STAGE_SKIPPED
+                                              : STAGE_DONE);
     job_settle(j);
 }
 
@@ -173,7 +202,6 @@ static void test_all_jobs_end(void **state)
     for (uint64_t seed = 0; seed < HISTORIES; seed++) {
         struct world w;
         struct rng r;
-        int cores;
 
         rng_init(&r, rng_key(seed, 2, 0, 0));
         make_world(&w, &r);
@@ -181,7 +209,7 @@ static void test_all_jobs_end(void **state)
             int n, pick;
 
             apply(&w);
-            n = count(&w, STAGE_RUNNING, &cores);
+            n = count(&w, STAGE_RUNNING);
             if (!n)
                 break;
             pick = (int)rng_below(&r, (uint32_t)n);
@@ -201,23 +229,48 @@ static void test_all_jobs_end(void **state)
 static void test_sft_and_rm_side_by_side(void **state)
 {
     size_t needs[] = {0, 1};
-    struct job_stage stage[] = {{.name = "sft", .cores = 1},
-                                {.name = "rm", .cores = 1},
-                                {.name = "ppo", .cores = 1, .needs = needs, .n_needs = 2}};
+    struct job_stage stage[] = {
+        {.name = "sft", .n_cores = 1},
+        {.name = "rm", .n_cores = 1},
+        {.name = "ppo", .n_cores = 1, .needs = needs, .n_needs = 2}};
     struct job j = {.stage = stage, .n_stages = 3, .kill_at = INFINITY};
     struct job *list[] = {&j};
+    struct resources two = {.cores.word[0] = 0x28}, one = {.cores.word[0] = 2};
     struct schedule plan;
 
     (void)state;
-    sched_decide(list, 1, 2, 0, &plan);
+    sched_decide(list, 1, &two, 0, &plan);
     assert_int_equal(plan.n, 2);
-    sched_decide(list, 1, 1, 0, &plan);
+    assert_true(cores_has(&plan.item[0].cores, 3));
+    assert_true(cores_has(&plan.item[1].cores, 5));
+    sched_decide(list, 1, &one, 0, &plan);
     assert_int_equal(plan.n, 1);
     assert_int_equal(plan.item[0].stage, 0);
     stage[0].state = stage[1].state = STAGE_DONE;
-    sched_decide(list, 1, 1, 0, &plan);
+    sched_decide(list, 1, &one, 0, &plan);
     assert_int_equal(plan.n, 1);
     assert_int_equal(plan.item[0].stage, 2);
+}
+
+/* A stage that is to be tried again later lets others pass, and asks to be woken. */
+static void test_not_before(void **state)
+{
+    struct job_stage a[] = {{.name = "sft", .n_cores = 1, .not_before = 5}};
+    struct job_stage b[] = {{.name = "sft", .n_cores = 1}};
+    struct job first = {.stage = a, .n_stages = 1, .kill_at = INFINITY};
+    struct job second = {.stage = b, .n_stages = 1, .kill_at = INFINITY};
+    struct job *list[] = {&first, &second};
+    struct resources one = {.cores.word[0] = 1};
+    struct schedule plan;
+
+    (void)state;
+    sched_decide(list, 2, &one, 1, &plan);
+    assert_int_equal(plan.n, 1);
+    assert_int_equal(plan.item[0].job, 1);
+    assert_true(plan.wake == 5);
+    sched_decide(list, 2, &one, 5, &plan);
+    assert_int_equal(plan.n, 1);
+    assert_int_equal(plan.item[0].job, 0);
 }
 
 static void test_outcomes(void **state)
@@ -235,6 +288,7 @@ int main(void)
         cmocka_unit_test(test_random_histories),
         cmocka_unit_test(test_all_jobs_end),
         cmocka_unit_test(test_sft_and_rm_side_by_side),
+        cmocka_unit_test(test_not_before),
         cmocka_unit_test(test_outcomes),
     };
 

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "base/fault.h"
 #include "base/file.h"
 #include "base/rng.h"
 #include "daemon/store/store.h"
@@ -59,21 +60,31 @@ static struct job make_job(void)
                         .n_stages = 2};
 }
 
-static void assert_state(struct store *s, uint64_t id, enum job_state want)
+/* The job as stored, NULL when there is none. */
+static struct job *load(struct store *s, uint64_t id)
 {
-    enum job_state got;
+    struct store_filter f = {.id = id};
+    struct job *j;
     struct err e;
 
-    if (store_job_state(s, id, &got, &e))
+    if (store_load_job(s, &f, &j, &e))
         fail_msg("job %llu: %s", (unsigned long long)id, e.msg);
-    assert_int_equal(got, want);
+    return j;
+}
+
+static void assert_state(struct store *s, uint64_t id, enum job_state want)
+{
+    struct job *j = load(s, id);
+
+    assert_non_null(j);
+    assert_int_equal(j->state, want);
+    job_free(j);
 }
 
 static void test_there_after_reopening(void **state)
 {
     struct store *s = open_store(*state);
     struct job a = make_job(), b = make_job();
-    enum job_state got;
     struct err e;
 
     assert_int_equal(store_add_job(s, &a, &e), 0);
@@ -89,28 +100,188 @@ static void test_there_after_reopening(void **state)
     s = open_store(*state);
     assert_state(s, 1, JOB_FAILED);
     assert_state(s, 2, JOB_QUEUED);
-    assert_int_equal(store_job_state(s, 3, &got, &e), ERR_CONFIG);
+    assert_null(load(s, 3));
     store_close(s);
 }
 
-static void test_unfinished_jobs_are_marked(void **state)
+/* Every field that a later daemon needs comes back as it was. */
+static void test_round_trip(void **state)
 {
     struct store *s = open_store(*state);
-    struct job a = make_job(), b = make_job();
+    size_t needs[] = {0};
+    struct job_stage stage[2] = {{.name = "sft",
+                                  .state = STAGE_RUNNING,
+                                  .attempt = 3,
+                                  .n_cores = 2,
+                                  .workers = 2,
+                                  .memory = (uint64_t)5 << 40,
+                                  .steps = 77,
+                                  .token = "secret",
+                                  .asked = ASKED_STOP,
+                                  .restarts = {1, 0, 2},
+                                  .started = 12.5},
+                                 {.name = "rm",
+                                  .needs = needs,
+                                  .n_needs = 1,
+                                  .status = 139,
+                                  .message = "m",
+                                  .mend = "n",
+                                  .fresh = 1,
+                                  .whole = 1,
+                                  .ended = 4}};
+    struct job a = make_job(), *b;
     struct err e;
-    int n;
 
+    cores_add(&stage[0].cores, 1);
+    cores_add(&stage[0].cores, 1000);
+    a.stage = stage;
+    a.owner = "me";
+    a.request_id = "r-1";
+    a.notify = "mail";
+    a.priority = -7;
+    a.submitted = 99.25;
     assert_int_equal(store_add_job(s, &a, &e), 0);
-    b.state = JOB_DONE;
-    assert_int_equal(store_add_job(s, &b, &e), 0);
+    a.state = JOB_PAUSING;
+    a.want = WANT_PAUSE;
+    assert_int_equal(store_save_job(s, &a, &e), 0);
+    b = load(s, a.id);
+    assert_non_null(b);
+    assert_int_equal(b->state, JOB_PAUSING);
+    assert_int_equal(b->want, WANT_PAUSE);
+    assert_int_equal(b->priority, -7);
+    assert_true(b->submitted == 99.25);
+    assert_string_equal(b->owner, "me");
+    assert_string_equal(b->request_id, "r-1");
+    assert_string_equal(b->notify, "mail");
+    assert_int_equal(b->n_set, 2);
+    assert_string_equal(b->set[0], settings[0]);
+    assert_int_equal(b->n_stages, 2);
+    assert_int_equal(b->stage[0].state, STAGE_RUNNING);
+    assert_int_equal(b->stage[0].attempt, 3);
+    assert_int_equal(b->stage[0].n_cores, 2);
+    assert_int_equal(b->stage[0].workers, 2);
+    assert_true(b->stage[0].memory == (uint64_t)5 << 40);
+    assert_int_equal(b->stage[0].steps, 77);
+    assert_string_equal(b->stage[0].token, "secret");
+    assert_int_equal(b->stage[0].asked, ASKED_STOP);
+    assert_memory_equal(b->stage[0].restarts, stage[0].restarts, sizeof stage[0].restarts);
+    assert_memory_equal(&b->stage[0].cores, &stage[0].cores, sizeof stage[0].cores);
+    assert_true(b->stage[0].started == 12.5);
+    assert_int_equal(b->stage[1].n_needs, 1);
+    assert_int_equal(b->stage[1].needs[0], 0);
+    assert_int_equal(b->stage[1].status, 139);
+    assert_string_equal(b->stage[1].message, "m");
+    assert_string_equal(b->stage[1].mend, "n");
+    assert_int_equal(b->stage[1].fresh, 1);
+    assert_int_equal(b->stage[1].whole, 1);
+    assert_true(b->stage[1].ended == 4);
+    job_free(b);
     store_close(s);
-    s = open_store(*state);
-    assert_int_equal(store_recover(s, &n, &e), 0);
-    assert_int_equal(n, 1);
-    assert_state(s, 1, JOB_FAILED);
-    assert_state(s, 2, JOB_DONE);
-    assert_int_equal(store_recover(s, &n, &e), 0);
-    assert_int_equal(n, 0);
+}
+
+static int count_one(void *ctx, struct job *j)
+{
+    ++*(int *)ctx;
+    job_free(j);
+    return 0;
+}
+
+static void test_filters(void **state)
+{
+    struct store *s = open_store(*state);
+    struct store_filter f = {.states = 1u << JOB_DONE | 1u << JOB_FAILED};
+    struct job a = make_job();
+    struct err e;
+    int n = 0;
+
+    for (int i = 0; i < 6; i++) {
+        a.state = i % 2 ? JOB_DONE : JOB_QUEUED;
+        a.owner = i < 3 ? "me" : "you";
+        assert_int_equal(store_add_job(s, &a, &e), 0);
+    }
+    assert_int_equal(store_load_jobs(s, &f, count_one, &n, &e), 0);
+    assert_int_equal(n, 3);
+    f = (struct store_filter){.before = 3, .owner = "me"};
+    n = 0;
+    assert_int_equal(store_load_jobs(s, &f, count_one, &n, &e), 0);
+    assert_int_equal(n, 2);
+    assert_int_equal(store_remove_job(s, 1, &e), 0);
+    assert_null(load(s, 1));
+    store_close(s);
+}
+
+/* A submit that comes again is one job. */
+static void test_request_ids(void **state)
+{
+    struct store *s = open_store(*state);
+    struct store_filter f = {.request_id = "r", .owner = "me"};
+    struct job a = make_job(), *found;
+    struct err e;
+
+    a.request_id = "r";
+    a.owner = "me";
+    assert_int_equal(store_add_job(s, &a, &e), 0);
+    assert_int_equal(store_add_job(s, &a, &e), ERR_IO);
+    a.owner = "you";
+    assert_int_equal(store_add_job(s, &a, &e), 0);
+    assert_int_equal(store_load_job(s, &f, &found, &e), 0);
+    assert_int_equal(found->id, 1);
+    job_free(found);
+    store_close(s);
+}
+
+/* Whoever opened the store last has it. */
+static void test_fencing(void **state)
+{
+    struct store *first = open_store(*state), *second = open_store(*state);
+    struct job a = make_job();
+    struct err e;
+
+    assert_true(store_epoch(second) == store_epoch(first) + 1);
+    assert_int_equal(store_add_job(second, &a, &e), 0);
+    assert_int_equal(store_add_job(first, &a, &e), ERR_DENIED);
+    a.id = 1;
+    a.state = JOB_FAILED;
+    assert_int_equal(store_save_job(first, &a, &e), ERR_DENIED);
+    assert_int_equal(store_remove_job(first, 1, &e), ERR_DENIED);
+    assert_state(second, 1, JOB_QUEUED);
+    store_close(first);
+    store_close(second);
+}
+
+/* A copy while it is in use, and the check of it. */
+static void test_backup(void **state)
+{
+    struct store *s = open_store(*state), *copy;
+    struct job a = make_job();
+    char dir[128], path[160];
+    struct err e;
+
+    snprintf(dir, sizeof dir, "%s/copy", (char *)*state);
+    snprintf(path, sizeof path, "%s/jobs.db", dir);
+    assert_int_equal(file_make_dirs(dir, &e), 0);
+    assert_int_equal(store_add_job(s, &a, &e), 0);
+    assert_int_equal(store_backup(s, path, &e), 0);
+    assert_int_equal(store_verify(s, &e), 0);
+    copy = open_store(dir);
+    assert_state(copy, 1, JOB_QUEUED);
+    store_close(copy);
+    store_close(s);
+}
+
+/* The commit fails: nothing of it is there, and the store works on. */
+static void test_disk_error(void **state)
+{
+    struct store *s = open_store(*state);
+    struct job a = make_job();
+    struct err e;
+
+    fault_arm("fsync:1:EIO");
+    assert_int_equal(store_add_job(s, &a, &e), ERR_IO);
+    fault_arm(NULL);
+    assert_null(load(s, 1));
+    assert_int_equal(store_add_job(s, &a, &e), 0);
+    assert_state(s, a.id, JOB_QUEUED);
     store_close(s);
 }
 
@@ -163,11 +334,11 @@ static void test_killed_at_any_moment(void **state)
         close(tell[0]);
         s = open_store(*state);
         for (uint64_t k = 1; k <= known; k++) {
-            enum job_state got;
-            struct err e;
+            struct job *j = load(s, k);
 
-            assert_int_equal(store_job_state(s, k, &got, &e), 0);
-            assert_true(got == JOB_QUEUED || got == JOB_RUNNING);
+            assert_non_null(j);
+            assert_true(j->state == JOB_QUEUED || j->state == JOB_RUNNING);
+            job_free(j);
         }
         store_close(s);
     }
@@ -192,7 +363,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
         T(test_there_after_reopening),
-        T(test_unfinished_jobs_are_marked),
+        T(test_round_trip),
+        T(test_filters),
+        T(test_request_ids),
+        T(test_fencing),
+        T(test_backup),
+        T(test_disk_error),
         T(test_killed_at_any_moment),
         T(test_foreign_file),
     };
