@@ -144,6 +144,45 @@ void file_map_close(struct file_map *m)
     memset(m, 0, sizeof *m);
 }
 
+void file_map_forget(const struct file_map *m, size_t upto)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+    upto = (upto < m->size ? upto : m->size) / page * page;
+    if (m->base && upto)
+        madvise(m->base, upto, MADV_DONTNEED); /* a hint: nothing depends on it */
+}
+
+const char *file_temporary_dir(void)
+{
+    const char *folder = getenv("TMPDIR");
+
+    if (folder && *folder)
+        return folder;
+    return access("/var/tmp", W_OK | X_OK) ? "/tmp" : "/var/tmp";
+}
+
+int file_temporary(int *fd, struct err *e)
+{
+    char name[FILE_PATH_MAX];
+    int rc = file_join(name, sizeof name, file_temporary_dir(), "hone-data-XXXXXX", e);
+
+    *fd = -1;
+    if (rc)
+        return rc;
+    *fd = mkostemp(name, O_CLOEXEC);
+    if (*fd < 0) {
+        err_errno(e, ERR_IO, errno, "make a temporary file in %s", file_temporary_dir());
+        return err_mend(e, "set TMPDIR to a folder that can be written to");
+    }
+    if (unlink(name)) {
+        rc = err_errno(e, ERR_IO, errno, "remove %s", name);
+        close(*fd);
+        *fd = -1;
+    }
+    return rc;
+}
+
 static int write_all(int fd, const char *path, const void *p, size_t n, struct err *e)
 {
     const char *s = p;
@@ -168,27 +207,60 @@ static int sync_fd(int fd, const char *path, struct err *e)
     return 0;
 }
 
-int file_write_atomic(const char *path, const void *p, size_t n, struct err *e)
+int file_out_open(struct file_out *o, const char *path, struct err *e)
 {
     static atomic_uint serial;
-    char tmp[FILE_PATH_MAX];
-    int fd, rc;
 
-    if (snprintf(tmp, sizeof tmp, "%s.tmp-%ld-%u", path, (long)getpid(), serial++) >=
-        (int)sizeof tmp)
+    o->path = path;
+    o->is_open = 0;
+    if (snprintf(o->tmp, sizeof o->tmp, "%s.tmp-%ld-%u", path, (long)getpid(), serial++) >=
+        (int)sizeof o->tmp)
         return err_set(e, ERR_CONFIG, "write %.100s...: the path is too long", path);
-    fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return fail(e, "create", tmp);
-    rc = write_all(fd, path, p, n, e);
+    o->fd = open(o->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (o->fd < 0)
+        return fail(e, "create", o->tmp);
+    o->is_open = 1;
+    return 0;
+}
+
+int file_out_add(struct file_out *o, const void *p, size_t n, struct err *e)
+{
+    return write_all(o->fd, o->path, p, n, e);
+}
+
+int file_out_finish(struct file_out *o, struct err *e)
+{
+    int rc = sync_fd(o->fd, o->path, e);
+
+    o->is_open = 0;
+    if (close(o->fd) && !rc)
+        rc = fail(e, "write", o->path);
     if (!rc)
-        rc = sync_fd(fd, path, e);
-    if (close(fd) && !rc)
-        rc = fail(e, "write", path);
-    if (!rc)
-        rc = file_rename(tmp, path, e);
+        rc = file_rename(o->tmp, o->path, e);
     if (rc)
-        unlink(tmp);
+        unlink(o->tmp);
+    return rc;
+}
+
+void file_out_abort(struct file_out *o)
+{
+    if (!o->is_open)
+        return;
+    close(o->fd);
+    unlink(o->tmp);
+    o->is_open = 0;
+}
+
+int file_write_atomic(const char *path, const void *p, size_t n, struct err *e)
+{
+    struct file_out o = {0};
+    int rc = file_out_open(&o, path, e);
+
+    if (!rc)
+        rc = file_out_add(&o, p, n, e);
+    if (!rc)
+        rc = file_out_finish(&o, e);
+    file_out_abort(&o);
     return rc;
 }
 

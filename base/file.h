@@ -12,6 +12,8 @@
 #include "base/err.h"
 #include "base/str.h"
 
+enum { FILE_PATH_MAX = 4096 };
+
 struct file_map {
     const unsigned char *bytes; /* valid also (non-NULL) for an empty file */
     size_t size;
@@ -23,8 +25,23 @@ struct file_map {
 int file_read(const char *path, size_t limit, char **out, size_t *len, struct err *e);
 int file_map_open(struct file_map *m, const char *path, struct err *e);
 void file_map_close(struct file_map *m);
+/* Pages before `upto` are not needed any more: they leave this process's memory (and come
+ * back when they are touched after all). */
+void file_map_forget(const struct file_map *m, size_t upto);
 
 int file_write_atomic(const char *path, const void *p, size_t n, struct err *e);
+/* The same in pieces: open, add, finish; `path` is borrowed. Until finish has returned 0
+ * it holds what it held; abort (total, also after finish) removes what was written. */
+struct file_out {
+    const char *path;
+    char tmp[FILE_PATH_MAX];
+    int is_open, fd;
+};
+int file_out_open(struct file_out *o, const char *path, struct err *e);
+int file_out_add(struct file_out *o, const void *p, size_t n, struct err *e);
+int file_out_finish(struct file_out *o, struct err *e);
+void file_out_abort(struct file_out *o);
+
 int file_append(const char *path, const void *p, size_t n, struct err *e);
 int file_copy(const char *from, const char *to, struct err *e); /* fsynced, not atomic */
 int file_link_or_copy(const char *from, const char *to, struct err *e);
@@ -40,6 +57,11 @@ int file_is_dir(const char *path);
 long long file_size(const char *path);         /* -1 where there is none */
 long long file_free_bytes(const char *folder); /* space for us on its file system, or -1 */
 
+/* An empty file without a name, for large intermediate data: in $TMPDIR, else /var/tmp (a
+ * disk, where /tmp may be memory), else /tmp. The folder is for messages. */
+int file_temporary(int *fd, struct err *e);
+const char *file_temporary_dir(void);
+
 /* a + "/" + b (b alone when absolute); in `out` of n bytes. Too long: ERR_CONFIG. */
 int file_join(char *out, size_t n, const char *a, const char *b, struct err *e);
 void file_dirname(char *out, size_t n, const char *path); /* "." where there is none */
@@ -51,7 +73,5 @@ int file_list(const char *folder, char ***names, size_t *n, struct err *e);
 
 /* The folder the running executable lies in, without a trailing slash. */
 int file_self_dir(char *out, size_t n, struct err *e);
-
-enum { FILE_PATH_MAX = 4096 };
 
 #endif

@@ -34,10 +34,14 @@ struct adamw_step {
 struct cpu_loops {
     const char *name; /* "avx512", "avx2", "plain" */
     int tile_m, tile_n;
+    int strips;      /* copied at once: together about whole cache lines */
+    long far_group;  /* floats of packed panels when a's strips come from afar */
+    long plain_most; /* rows of a product up to which b's own rows serve as panels */
     void (*tile)(const struct tile *t);
     void (*pack_rows)(const float *b, long ldb, long n, long k, float *out);
     void (*pack_columns)(const float *b, long ldb, long n, long k, float *out);
-    void (*copy_block)(const float *a, long lda, long n, long rows, float *out);
+    void (*copy_strips)(const float *a, long lda, const long *at, int n, long k, float *out,
+                        long room);
     void (*epilogue)(const struct epilogue *e);
     void (*act)(enum op_act act, const float *x, float *y, long n);
     void (*act_slope)(enum op_act act, const float *x, const float *dy, float *dx, long n);

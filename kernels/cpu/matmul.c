@@ -22,26 +22,23 @@ enum {
     K_CHUNK = 512,
     GROUP_MIN = 64 * 1024, /* floats of packed panels: a part of L2 */
     GROUP_MAX = 256 * 1024,
+    FAR_ROWS = 1024, /* so many rows of a do not wait in L2 for the next group */
     STRIP_PAD = 16,
     ALIAS = 1024, /* floats: rows at such strides share a few cache sets */
     TILE_M_MAX = 16,
     TILE_N_MAX = 32,
+    STRIPS_MAX = 8,
 };
 
 struct product {
     const struct matmul_args *a;
     const struct cpu_loops *loops;
     const float *packed; /* the whole b in panels, or NULL */
-    float *scratch;      /* per worker: a group of panels, a strip of a */
-    long scratch_floats, group_floats, k_chunk, group;
+    float *scratch;      /* per worker: a group of panels, strips of a */
+    long scratch_floats, group_floats, strip_floats, k_chunk, group;
     long row_tasks, column_tasks, panels;
     int copy_strip, plain_panels; /* b's own rows serve as panels */
 };
-
-static float *strip_of(const struct product *p, int worker)
-{
-    return p->scratch + worker * p->scratch_floats + p->group_floats;
-}
 
 static void pack_panel(const struct matmul_args *a, const struct cpu_loops *loops, long j,
                        long k0, long k, float *out)
@@ -54,27 +51,47 @@ static void pack_panel(const struct matmul_args *a, const struct cpu_loops *loop
         loops->pack_rows(a->b + k0 * a->ldb + j, a->ldb, n, k, out);
 }
 
-/* Rows m .. m+rows-1 of a, chunk k0: where the tile reads them, copied when their stride
- * would put them all into the same few cache sets. */
-static void strip(const struct product *p, struct tile *t, long m, long k0, float *copy)
+/* Where the strip of a task's rows from .. to-1 begins: as even as can be. */
+static long strip_start(const struct product *p, long from, long to, long s)
+{
+    return from + (to - from) * s / cpu_ceil_div(to - from, p->loops->tile_m);
+}
+
+/* Copies strips s .. s+n-1, chunk k0, k long, of the rows from .. to-1. */
+static void copy_strips(const struct product *p, long from, long to, long s, int n, long k0,
+                        long k, float *copy)
+{
+    const struct matmul_args *a = p->a;
+    long at[STRIPS_MAX + 1];
+
+    for (int i = 0; i <= n; i++)
+        at[i] = strip_start(p, from, to, s + i);
+    if (a->trans_a) {
+        p->loops->copy_strips(a->a + k0 * a->lda, a->lda, at, n, k, copy, p->strip_floats);
+        return;
+    }
+    for (int i = 0; i < n; i++, copy += p->strip_floats)
+        for (long r = at[i]; r < at[i + 1]; r++)
+            memcpy(copy + (r - at[i]) * (k + STRIP_PAD), a->a + r * a->lda + k0,
+                   (size_t)k * sizeof *copy);
+}
+
+/* Row m of a, chunk k0, as the tile reads it, or the copy of its strip: copied is what lies
+ * at a stride that would put all rows into the same few cache sets. */
+static void operand(const struct product *p, struct tile *t, long m, long k0,
+                    const float *copy)
 {
     const struct matmul_args *a = p->a;
 
-    t->a = a->trans_a ? a->a + k0 * a->lda + m : a->a + m * a->lda + k0;
-    t->rs = a->trans_a ? 1 : a->lda;
-    t->ks = a->trans_a ? a->lda : 1;
-    if (!p->copy_strip)
-        return;
-    if (a->trans_a) {
-        p->loops->copy_block(t->a, a->lda, t->rows, t->k, copy);
-        t->ks = t->rows;
+    if (p->copy_strip) {
+        t->a = copy;
+        t->rs = a->trans_a ? 1 : t->k + STRIP_PAD;
+        t->ks = a->trans_a ? t->rows : 1;
     } else {
-        for (int r = 0; r < t->rows; r++)
-            memcpy(copy + r * (t->k + STRIP_PAD), t->a + r * a->lda,
-                   (size_t)t->k * sizeof *copy);
-        t->rs = t->k + STRIP_PAD;
+        t->a = a->a + m * a->lda + k0;
+        t->rs = a->lda;
+        t->ks = 1;
     }
-    t->a = copy;
 }
 
 /* One tile at (m, j), through a buffer when it reaches over the right edge. */
@@ -131,17 +148,20 @@ static void group_product(const struct product *p, long first, long n, long k0, 
     int tile_m = p->loops->tile_m, tile_n = p->loops->tile_n;
     long k = cpu_min(p->k_chunk, a->K - k0), strips = cpu_ceil_div(to - from, tile_m);
     float *group = p->scratch + worker * p->scratch_floats;
+    float *copy = group + p->group_floats;
     int plain = p->plain_panels && (first + n) * tile_n <= a->N;
 
     for (long i = 0; !p->packed && !plain && i < n; i++)
         pack_panel(a, p->loops, (first + i) * tile_n, k0, k, group + i * k * tile_n);
     for (long s = 0; s < strips; s++) {
-        long m = from + (to - from) * s / strips;
-        long end = from + (to - from) * (s + 1) / strips;
-        struct tile t = {.bs = plain ? a->ldb : tile_n, .k = k, .rows = (int)(end - m)};
+        long m = strip_start(p, from, to, s), together = p->loops->strips;
+        struct tile t = {.bs = plain ? a->ldb : tile_n, .k = k};
 
+        t.rows = (int)(strip_start(p, from, to, s + 1) - m);
         t.add = a->accumulate || k0 > 0;
-        strip(p, &t, m, k0, strip_of(p, worker));
+        if (p->copy_strip && s % together == 0)
+            copy_strips(p, from, to, s, (int)cpu_min(together, strips - s), k0, k, copy);
+        operand(p, &t, m, k0, copy + s % together * p->strip_floats);
         for (long i = 0; i < n; i++) {
             t.b = panel_of(p, first + i, k0, plain, group + i * k * tile_n);
             place(p, &t, m, (first + i) * tile_n);
@@ -219,11 +239,14 @@ static int kept_panels(const struct matmul_args *a, const struct cpu_loops *loop
     return 0;
 }
 
-/* Room for a group of panels: half of L2. No bit depends on it. */
-static long group_room(void)
+/* Room for a group of panels: half of L2, or more where each group fetches a's strips from
+ * afar and few groups matter more than near panels. No bit depends on it. */
+static long group_room(const struct product *p)
 {
     long floats = sysconf(_SC_LEVEL2_CACHE_SIZE) / 2 / (long)sizeof(float);
 
+    if (p->a->trans_a || p->a->M >= FAR_ROWS)
+        floats = floats < p->loops->far_group ? p->loops->far_group : floats;
     return floats < GROUP_MIN ? GROUP_MIN : cpu_min(floats, GROUP_MAX);
 }
 
@@ -241,7 +264,7 @@ static void split(struct product *p, double work)
         p->column_tasks = cpu_min(p->panels, columns);
         p->row_tasks = cpu_min(cpu_ceil_div(2L * team, p->column_tasks), strips);
     }
-    p->group_floats = group_room();
+    p->group_floats = group_room(p);
     p->k_chunk = cpu_ceil_div(a->K, cpu_ceil_div(a->K, K_CHUNK));
     columns = cpu_ceil_div(p->panels, p->column_tasks);
     groups = cpu_ceil_div(columns * p->k_chunk * p->loops->tile_n, p->group_floats);
@@ -269,8 +292,10 @@ int cpu_matmul(const struct matmul_args *a)
         return rc;
     split(&p, work);
     p.copy_strip = a->trans_a || a->lda % ALIAS == 0;
-    p.plain_panels = !a->trans_b && !p.packed && a->ldb % ALIAS != 0;
-    p.scratch_floats = p.group_floats + TILE_M_MAX * (K_CHUNK + STRIP_PAD);
+    p.plain_panels =
+        a->M <= p.loops->plain_most && !a->trans_b && !p.packed && a->ldb % ALIAS != 0;
+    p.strip_floats = TILE_M_MAX * (p.k_chunk + STRIP_PAD);
+    p.scratch_floats = p.group_floats + p.loops->strips * p.strip_floats;
     p.scratch = cpu_scratch_take((size_t)p.scratch_floats * sizeof *p.scratch *
                                  (size_t)cpu_threads_for(work));
     if (!p.scratch)

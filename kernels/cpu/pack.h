@@ -24,20 +24,27 @@ static void loop_pack_rows(const float *b, long ldb, long n, long k, float *out)
     }
 }
 
-/* out[r][c] = a[r lda + c], rows of n <= VW elements. Whole vectors are moved: what a row
- * writes too much the next one overwrites, so `out` needs VW more; the last row, behind
- * which there may be nothing to read, is moved element by element. */
-static void loop_copy_block(const float *a, long lda, long n, long rows, float *out)
+/* Strip i of n, columns at[i] .. at[i + 1] - 1 of a (k, lda), to out + i room, its rows
+ * close together: out[i room + r w + c] = a[r lda + at[i] + c], w <= TILE_M its width.
+ * Strips side by side go in one pass, since they share the lines of a's rows. Whole vectors
+ * are moved: what a row writes too much the next one overwrites, so `room` holds VW more
+ * than a strip; the last row, behind which there may be nothing to read, is moved element
+ * by element. */
+static void loop_copy_strips(const float *a, long lda, const long *at, int n, long k,
+                             float *out, long room)
 {
     long r = 0;
 
-    for (; lda >= VW && r + 1 < rows; r++, a += lda, out += n) {
-        __builtin_prefetch(a + PACK_AHEAD * lda);
-        vf_store(out, vf_load(a));
+    for (; lda >= VW && r + 1 < k; r++, a += lda) {
+        for (long c = at[0]; c < at[n]; c += 64 / (long)sizeof *a)
+            __builtin_prefetch(a + PACK_AHEAD * lda + c);
+        for (int i = 0; i < n; i++)
+            vf_store(out + i * room + r * (at[i + 1] - at[i]), vf_load(a + at[i]));
     }
-    for (; r < rows; r++, a += lda, out += n)
-        for (long c = 0; c < n; c++)
-            out[c] = a[c];
+    for (; r < k; r++, a += lda)
+        for (int i = 0; i < n; i++)
+            for (long c = at[i]; c < at[i + 1]; c++)
+                out[i * room + r * (at[i + 1] - at[i]) + c - at[i]] = a[c];
 }
 
 #ifndef SIMD_PLAIN

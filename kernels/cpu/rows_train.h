@@ -33,22 +33,25 @@ static void loop_adamw(const struct adamw_tensor *t, const struct adamw_step *k,
 /* The sum of squares of n elements in double: 8 partial sums, added in order. */
 static double loop_square_sum(const float *x, long n)
 {
-    typedef double vd __attribute__((vector_size(64)));
-    vd sum = {0};
+    enum { HALF = VW / 2, PARTS = 8 / HALF };
+    typedef float half __attribute__((vector_size(HALF * sizeof(float))));
+    typedef double vd __attribute__((vector_size(HALF * sizeof(double))));
+    vd sum[PARTS] = {0};
     double total = 0;
     long i = 0;
 
     for (; i + 8 <= n; i += 8) {
-        float f[8];
-        vd d;
+        for (int k = 0; k < PARTS; k++) {
+            half f;
+            vd d;
 
-        memcpy(f, x + i, sizeof f);
-        for (int k = 0; k < 8; k++)
-            d[k] = f[k];
-        sum += d * d;
+            memcpy(&f, x + i + k * HALF, sizeof f);
+            d = __builtin_convertvector(f, vd);
+            sum[k] += d * d;
+        }
     }
     for (int k = 0; k < 8; k++)
-        total += sum[k];
+        total += sum[k / HALF][k % HALF];
     for (; i < n; i++)
         total += (double)x[i] * x[i];
     return total;

@@ -9,23 +9,25 @@
 #ifndef KERNELS_CPU_TILE_H
 #define KERNELS_CPU_TILE_H
 
+#include <limits.h>
+
 #include "kernels/cpu/loops.h"
 #include "kernels/cpu/simd.h"
 
 #if defined(SIMD_AVX512)
 #define TILE_CASES(X)                                                                      \
     X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
-enum { TILE_M = 14 };
+enum { TILE_M = 14, STRIPS = 1, FAR_GROUP = 0, PLAIN_MOST = INT_MAX };
 #elif defined(SIMD_AVX2)
 #define TILE_CASES(X) X(1) X(2) X(3) X(4) X(5) X(6)
-enum { TILE_M = 6 };
+enum { TILE_M = 6, STRIPS = 8, FAR_GROUP = 256 * 1024, PLAIN_MOST = 48 };
 #else
 #define TILE_CASES(X) X(1) X(2) X(3) X(4)
-enum { TILE_M = 4 };
+enum { TILE_M = 4, STRIPS = 4, FAR_GROUP = 256 * 1024, PLAIN_MOST = 48 };
 #endif
 enum { TILE_N = 2 * VW };
 _Static_assert((int)TILE_M <= (int)VW,
-               "loop_copy_block moves a row of a strip as one vector");
+               "loop_copy_strips moves a row of a strip as one vector");
 
 static inline __attribute__((always_inline)) void tile_rows(const struct tile *t,
                                                             const int rows)

@@ -32,7 +32,7 @@ struct folder {
     json_t *json;
     struct model *m;
     struct sequences s;
-    struct row row[ROWS_MAX];
+    int label[ROWS_MAX];
 };
 
 static const char *text(const json_t *o, const char *key)
@@ -499,7 +499,7 @@ static struct trainer *open_trainer(struct folder *f, const struct stage *stage,
     struct trainer *t;
     struct err e = {0};
 
-    run->row = f->row;
+    run->label = f->label;
     run->n_rows = f->s.n;
     run->K = CLASSES;
     run->state[0] = number(o, "beta_start");

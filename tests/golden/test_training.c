@@ -24,6 +24,7 @@ struct golden {
     struct safetensors file;
     json_t *json;
     struct row row[ROWS_MAX];
+    int label[ROWS_MAX];
     struct sequences seq;
     int ids[IDS_MAX];
     size_t offset[ROWS_MAX + 1];
@@ -110,7 +111,7 @@ static void take_rows(void)
         for (size_t t = 0; t < T; t++)
             if (mask[i * T + t])
                 g.ids[used++] = (int)ids[i * T + t];
-        g.row[i].label = (int)label[i];
+        g.label[i] = (int)label[i];
     }
     g.offset[k] = used;
     g.seq = (struct sequences){.n = k, .per_example = 1, .ids = g.ids, .offset = g.offset};
@@ -135,7 +136,7 @@ static struct trainer_setup setup(struct model *m)
 {
     g.run.stage = &g.stage;
     g.run.config = &g.config;
-    g.run.row = g.row;
+    g.run.label = g.label;
     g.run.K = 5;
     return (struct trainer_setup){.model = m,
                                   .comm = comm_self(),
@@ -273,7 +274,8 @@ static void take_sst5(const struct tok *tok, size_t n)
         ok(json_get_string(v, "text", 1, &s, &e), &e);
         ok(json_get_long(v, "label", 1, &label, &e), &e);
         snprintf(text[i], sizeof text[i], "%s", s);
-        g.row[i] = (struct row){.text = {text[i]}, .len = {strlen(s)}, .label = (int)label};
+        g.row[i] = (struct row){.text = {text[i]}, .len = {strlen(s)}};
+        g.label[i] = (int)label;
         json_decref(v);
     }
     fclose(f);

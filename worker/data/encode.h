@@ -18,14 +18,19 @@
 #include "worker/tape/tape.h"
 #include "worker/tok/tok.h"
 
-/* N examples of S sequences each: sequence s of example i is number i * S + s. */
+/* N examples of S sequences each: sequence s of example i is number i * S + s.
+ *
+ * What encode_*() makes keeps the ids of every text once, for all S sequences, in a store
+ * (bounded memory, store.h), and puts a sequence together when it is read: 8 bytes a
+ * sequence stay in memory. Tests and `verify` fill in ids and types themselves. */
 struct sequences {
     size_t n, per_example; /* n = examples * per_example */
-    int *ids;
-    unsigned char *types; /* NULL: all 0 */
-    size_t *offset;       /* (n + 1) */
-    size_t truncated;     /* sequences that lost text */
+    size_t *offset;        /* (n + 1) tokens before each sequence */
+    size_t truncated;      /* sequences that lost text */
     size_t longest;
+    int *ids;             /* plain sequences alone: all ids; else NULL */
+    unsigned char *types; /* of plain sequences; NULL: all 0 */
+    struct encoded *encoded;
 };
 
 struct encode_spec {
@@ -34,13 +39,24 @@ struct encode_spec {
     const char *prefix;           /* reward input; NULL or "": none */
     const char *const *candidate; /* candidate texts, one a label */
     int n_candidates;
+    int threads; /* that may tokenize; 0: the caller's alone. The result is the same */
 };
 
 int encode_policy(struct sequences *out, const struct row *row, size_t n,
                   const struct encode_spec *s, struct err *e);
 int encode_reward(struct sequences *out, const struct row *row, size_t n,
                   const struct encode_spec *s, struct err *e);
+/* Rows of a data set, all or those with only[i]; as reward-model input or the policy's. */
+int encode_dataset(struct sequences *out, const struct dataset *d,
+                   const unsigned char *only, int reward, const struct encode_spec *s,
+                   struct err *e);
 void sequences_fini(struct sequences *s);
+
+/* Sequence i: offset[i + 1] - offset[i] ids and token types (NULL: not wanted). Several
+ * threads may read, each with a buffer of its own. */
+int sequences_read(const struct sequences *s, size_t i, struct store_buf *buf, int *ids,
+                   int *types, struct err *e);
+size_t sequences_bytes(const struct sequences *s); /* of memory it holds */
 
 /* Tokens of a reward input that are not text: special ones and the longest candidate. */
 long encode_reward_special(const struct encode_spec *s, int pairs, struct err *e);
@@ -51,15 +67,5 @@ long encode_least_tokens(const struct encode_spec *s, int pairs, struct err *e);
 
 /* Order of epoch `epoch`: a permutation of 0..n-1 keyed by (seed, stage name, epoch). */
 int order_epoch(uint32_t *out, size_t n, uint64_t seed, const char *stage, long epoch);
-
-/* Cut a list of sequence numbers into micro-batches of at most `max_tokens` tokens (a
- * longer sequence stands alone); fill() packs one. Buffers grow and are reused. */
-struct packer;
-struct packer *packer_new(const struct sequences *s, long max_tokens, struct err *e);
-void packer_free(struct packer *p);
-/* Pack sequences seq[*next...] as far as they fit; advances *next. example key: seq number
- */
-int packer_fill(struct packer *p, const uint32_t *seq, size_t n, size_t *next,
-                struct packed *out, struct err *e);
 
 #endif

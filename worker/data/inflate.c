@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -31,26 +30,6 @@ size_t inflate_stem(const char *path)
     return str_ends(path, ".zst") ? n - 4 : n;
 }
 
-static int open_temporary(int *fd, struct err *e)
-{
-    const char *folder = getenv("TMPDIR");
-    char name[FILE_PATH_MAX];
-    int rc = file_join(name, sizeof name, folder && *folder ? folder : "/tmp",
-                       "hone-data-XXXXXX", e);
-
-    if (rc)
-        return rc;
-    *fd = mkstemp(name);
-    if (*fd < 0)
-        return err_errno(e, ERR_IO, errno, "make %s", name);
-    if (unlink(name)) {
-        rc = err_errno(e, ERR_IO, errno, "remove %s", name);
-        close(*fd);
-        *fd = -1;
-    }
-    return rc;
-}
-
 static int put(struct unpacking *u, size_t n, struct err *e)
 {
     for (size_t at = 0; at < n;) {
@@ -58,8 +37,11 @@ static int put(struct unpacking *u, size_t n, struct err *e)
 
         if (k < 0 && errno == EINTR)
             continue;
-        if (k < 0)
-            return err_errno(e, ERR_IO, errno, "unpack %s into a temporary file", u->path);
+        if (k < 0) {
+            err_errno(e, ERR_IO, errno, "unpack %s into a temporary file in %s", u->path,
+                      file_temporary_dir());
+            return err_mend(e, "set TMPDIR to a folder with more room");
+        }
         at += (size_t)k;
     }
     u->written += n;
@@ -144,7 +126,7 @@ int inflate_map(struct file_map *m, const char *path, struct err *e)
         return rc;
     file_map_close(m);
     u.buf = mem_resize(NULL, 2, CHUNK);
-    rc = u.buf ? open_temporary(&u.out, e)
+    rc = u.buf ? file_temporary(&u.out, e)
                : err_set(e, ERR_NOMEM, "unpack %s: out of memory", path);
     if (!rc)
         rc = str_ends(path, ".gz") ? unpack_gz(&u, e) : unpack_zst(&u, e);

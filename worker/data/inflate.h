@@ -1,7 +1,7 @@
 /* Compressed data files (.gz, .zst): unpacked once into a nameless temporary file, which is
  * mapped like any other, so that memory stays bounded and a row keeps its place.
  *
- * The temporary file lies in $TMPDIR (else /tmp) and is gone with the map. Fails with
+ * The temporary file (file_temporary()) is gone with the map. Fails with
  * ERR_CORRUPT for damaged or cut files, ERR_IO when there is no room, ERR_CONFIG beyond
  * 64 GiB. */
 #ifndef WORKER_DATA_INFLATE_H

@@ -1,13 +1,12 @@
-/* Epoch order and packed micro-batches; see encode.h.
- *
- * Invariant: a packed batch is the sequences one after another, nothing between them; its
- * dropout keys are the sequences' numbers, so they do not depend on the packing. */
+/* Epoch order and packed micro-batches; see pack.h. */
+#include "worker/data/pack.h"
+
 #include <limits.h>
 #include <string.h>
 
 #include "base/hash.h"
 #include "base/mem.h"
-#include "worker/data/encode.h"
+#include "base/rng.h"
 
 enum { RNG_ORDER = 0x6f72646572 }; /* purpose of the key: "order" */
 
@@ -26,6 +25,7 @@ int order_epoch(uint32_t *out, size_t n, uint64_t seed, const char *stage, long 
 struct packer {
     const struct sequences *s;
     size_t max_tokens, t_cap, b_cap;
+    struct store_buf buf;
     struct packed p;
 };
 
@@ -52,6 +52,7 @@ void packer_free(struct packer *p)
     mem_free(p->p.example);
     mem_free(p->p.seq_example);
     mem_free(p->p.cu_seqlens);
+    store_buf_fini(&p->buf);
     mem_free(p);
 }
 
@@ -85,20 +86,18 @@ static size_t length(const struct sequences *s, uint32_t i)
     return s->offset[i + 1] - s->offset[i];
 }
 
-static void pack_one(struct packer *p, uint32_t seq, size_t b, size_t at)
+static int pack_one(struct packer *p, uint32_t seq, size_t b, size_t at, struct err *e)
 {
-    const struct sequences *s = p->s;
-    size_t from = s->offset[seq], n = length(s, seq);
+    size_t n = length(p->s, seq);
     struct packed *k = &p->p;
 
-    memcpy(k->ids + at, s->ids + from, n * sizeof *s->ids);
     for (size_t i = 0; i < n; i++) {
-        k->types[at + i] = s->types ? s->types[from + i] : 0;
         k->position[at + i] = (uint32_t)i;
         k->example[at + i] = seq;
     }
     k->seq_example[b] = seq;
     k->cu_seqlens[b] = (int)at;
+    return sequences_read(p->s, seq, &p->buf, k->ids + at, k->types + at, e);
 }
 
 int packer_fill(struct packer *p, const uint32_t *seq, size_t n, size_t *next,
@@ -115,8 +114,10 @@ int packer_fill(struct packer *p, const uint32_t *seq, size_t n, size_t *next,
     p->p.max_len = 0;
     for (size_t b = 0, at = 0; b < B; b++) {
         uint32_t i = seq[first + b];
+        int r = pack_one(p, i, b, at, e);
 
-        pack_one(p, i, b, at);
+        if (r)
+            return r;
         at += length(p->s, i);
         if ((long)length(p->s, i) > p->p.max_len)
             p->p.max_len = (long)length(p->s, i);

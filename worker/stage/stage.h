@@ -46,7 +46,7 @@ struct stage_run {
     const struct spec *spec;
     const struct stage_spec *stage;
     const void *config;
-    const struct row *row; /* training rows */
+    const int *label; /* (n_rows) of the training rows */
     size_t n_rows;
     int K;            /* labels */
     const int *order; /* (K, K) preference order, prefer.h */

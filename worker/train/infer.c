@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "worker/data/pack.h"
 
 enum { INFER_MICRO_TOKENS = 2048 };
 

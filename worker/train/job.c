@@ -11,14 +11,14 @@
 #include "worker/stage/stage.h"
 #include "worker/train/infer.h"
 
-static int load_split(struct job *j, enum split split, struct err *e)
+static int load_data(struct job *j, struct err *e)
 {
     struct problems p;
     int r;
 
     problems_init(&p, NULL);
-    r = dataset_load(&j->data[split], &j->spec->data, split, j->spec->task.labels.text,
-                     j->spec->task.labels.n, &p, e);
+    r = dataset_load_all(j->data, &j->spec->data, j->spec->task.labels.text,
+                         j->spec->task.labels.n, &p, e);
     for (int i = 0; i < p.n; i++)
         if (p.item[i].warning)
             log_warn("%s%s%s", p.item[i].where, *p.item[i].where ? ": " : "",
@@ -35,17 +35,24 @@ static int hash_rows(struct job *j, struct err *e)
 {
     struct hash_stream *h = hash_new();
     const struct dataset *d = &j->data[SPLIT_TRAIN];
+    struct store_buf buf = {0};
+    struct row row;
+    int r = 0;
 
     if (!h)
         return err_set(e, ERR_NOMEM, "hash of the data: out of memory");
-    for (size_t i = 0; i < d->n; i++) {
-        hash_add(h, &d->row[i].label, sizeof d->row[i].label);
-        for (int t = 0; t < 2 && d->row[i].text[t]; t++)
-            hash_add(h, d->row[i].text[t], d->row[i].len[t] + 1);
+    for (size_t i = 0; !r && i < d->n; i++) {
+        r = dataset_get(d, i, &buf, &row, e);
+        if (r)
+            break;
+        hash_add(h, &row.label, sizeof row.label);
+        for (int t = 0; t < 2 && row.text[t]; t++)
+            hash_add(h, row.text[t], row.len[t] + 1);
     }
     hash_hex(h, j->data_hash);
     hash_free(h);
-    return 0;
+    store_buf_fini(&buf);
+    return r;
 }
 
 /* Distances between candidate texts: cosine of the base model's mean-pooled states. */
@@ -137,7 +144,7 @@ static int wants_reward_input(const struct spec *spec)
 
 int job_open(struct job *j, const struct spec *spec, struct err *e)
 {
-    int r = 0;
+    int r;
 
     memset(j, 0, sizeof *j);
     j->spec = spec;
@@ -147,8 +154,7 @@ int job_open(struct job *j, const struct spec *spec, struct err *e)
         return err_set(e, ERR_DEVICE, "device \"%s\" cannot be used here: %s",
                        spec_device(spec), backend_reason(spec_device(spec)));
     j->backend->set_threads((int)spec->resources.threads);
-    for (int split = 0; !r && split < SPLITS; split++)
-        r = load_split(j, (enum split)split, e);
+    r = load_data(j, e);
     if (!r && !j->data[SPLIT_TRAIN].n)
         r = err_set(e, ERR_CONFIG, "the training split has no rows");
     if (!r)
@@ -161,7 +167,8 @@ int job_open(struct job *j, const struct spec *spec, struct err *e)
                                      .max_tokens = spec->data.max_tokens,
                                      .prefix = spec->task.prefix,
                                      .candidate = spec->task.candidate_text,
-                                     .n_candidates = j->K};
+                                     .n_candidates = j->K,
+                                     .threads = j->backend->threads()};
     if (wants_reward_input(spec)) {
         r = check_candidates(j, e);
         if (!r)

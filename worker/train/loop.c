@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "worker/ckpt/state.h"
+#include "worker/data/pack.h"
 #include "worker/train/infer.h"
 #include "worker/train/loop_internal.h"
 
@@ -82,7 +83,7 @@ int loop_measure(struct loop *l, struct model *m, const struct sequences *s,
     if (!r)
         r = infer_outputs(m, s, &o, x, NULL, e);
     for (size_t i = 0; !r && i < d->n; i++)
-        label[i] = d->row[i].label;
+        label[i] = d->label[i];
     out->n = 0;
     if (!r)
         r = l->stage->evaluate(&l->run, label, d->n, x, out, e);

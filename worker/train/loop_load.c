@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "worker/ckpt/state.h"
+#include "worker/data/pack.h"
 #include "worker/train/loop_internal.h"
 
 static const struct stage_spec *needed(const struct loop *l, int need)
@@ -109,8 +110,7 @@ static void resolve_lengths(struct loop *l)
 int loop_encode(struct loop *l, enum split split, struct sequences *out, struct err *e)
 {
     const struct dataset *d = &l->o.job->data[split];
-    int r = l->shape.reward_input ? encode_reward(out, d->row, d->n, &l->o.job->encode, e)
-                                  : encode_policy(out, d->row, d->n, &l->o.job->encode, e);
+    int r = encode_dataset(out, d, NULL, l->shape.reward_input, &l->o.job->encode, e);
 
     if (!r && out->truncated)
         log_info("%s: %zu of %zu %s sequences were cut to %ld tokens", l->o.stage->name,
@@ -216,12 +216,13 @@ static int load_data(struct loop *l, struct err *e)
                                       .backend = l->o.job->backend,
                                       .tok = l->o.job->tok,
                                       .encode = &l->o.job->encode,
+                                      .data = &l->o.job->data[SPLIT_TRAIN],
                                       .stop = l->o.stop,
                                       .link = l->o.link};
     l->run = (struct stage_run){.spec = l->o.job->spec,
                                 .stage = l->o.stage,
                                 .config = l->o.stage->config,
-                                .row = l->o.job->data[SPLIT_TRAIN].row,
+                                .label = l->o.job->data[SPLIT_TRAIN].label,
                                 .n_rows = l->o.job->data[SPLIT_TRAIN].n,
                                 .K = l->o.job->K,
                                 .order = l->o.job->order,

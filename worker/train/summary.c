@@ -12,6 +12,8 @@
 #include "worker/train/clahf_loss.h"
 #include "worker/train/summary_internal.h"
 
+enum { FLUSH_BYTES = 1 << 18 };
+
 void summary_set_number(json_t *o, const char *key, double x)
 {
     json_t *v = !isfinite(x)                      ? json_null()
@@ -143,16 +145,32 @@ static int write_predictions(const struct stage_facts *f, enum split split, stru
     int K = (int)f->spec->task.labels.n, r;
     char name[64], path[FILE_PATH_MAX];
     double *work = mem_array((size_t)K, sizeof *work);
+    struct file_out out = {0};
+    struct store_buf buf = {0};
     struct str s = {0};
+    struct row row;
 
-    for (size_t i = 0; work && i < d->n; i++)
-        add_prediction(&s, &d->row[i], f->logits[split] + i * (size_t)K, work, K);
     snprintf(name, sizeof name, "predictions-%s.jsonl", split_names[split]);
     r = file_join(path, sizeof path, f->dir, name, e);
-    if (!r && (!work || str_failed(&s)))
+    if (!r && !work)
         r = err_set(e, ERR_NOMEM, "%s: out of memory", path);
     if (!r)
-        r = file_write_atomic(path, str_get(&s), s.len, e);
+        r = file_out_open(&out, path, e);
+    for (size_t i = 0; !r && i < d->n; i++) {
+        r = dataset_get(d, i, &buf, &row, e);
+        if (!r)
+            add_prediction(&s, &row, f->logits[split] + i * (size_t)K, work, K);
+        if (!r && str_failed(&s))
+            r = err_set(e, ERR_NOMEM, "%s: out of memory", path);
+        if (!r && (s.len > FLUSH_BYTES || i + 1 == d->n)) {
+            r = file_out_add(&out, str_get(&s), s.len, e);
+            str_clear(&s);
+        }
+    }
+    if (!r)
+        r = file_out_finish(&out, e);
+    file_out_abort(&out);
+    store_buf_fini(&buf);
     str_fini(&s);
     mem_free(work);
     return r;
@@ -175,7 +193,7 @@ static int labels_of(const struct dataset *d, int **out, struct err *e)
     if (!*out)
         return err_set(e, ERR_NOMEM, "labels: out of memory");
     for (size_t i = 0; i < d->n; i++)
-        (*out)[i] = d->row[i].label;
+        (*out)[i] = d->label[i];
     return 0;
 }
 

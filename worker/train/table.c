@@ -44,17 +44,27 @@ static int find_paths(struct table *t, struct err *e)
 static int encode(struct table *t, struct err *e)
 {
     const struct run_context *c = t->run->context;
-    struct row *row = mem_array(t->run->n_rows + 1, sizeof *row);
-    int r;
+    int r = encode_dataset(&t->s, c->data, c->visited, t->q->reward_input, c->encode, e);
 
-    if (!row)
-        return err_set(e, ERR_NOMEM, "out of memory");
-    for (size_t i = 0; i < t->run->n_rows; i++)
-        if (c->visited[i])
-            row[t->n++] = t->run->row[i];
-    r = t->q->reward_input ? encode_reward(&t->s, row, t->n, c->encode, e)
-                           : encode_policy(&t->s, row, t->n, c->encode, e);
-    mem_free(row);
+    t->n = r ? 0 : t->s.n / t->s.per_example;
+    return r;
+}
+
+static int hash_sequences(const struct sequences *s, struct hash_stream *h, struct err *e)
+{
+    struct store_buf buf = {0};
+    int *ids = mem_array(2 * s->longest + 1, sizeof *ids);
+    int r = ids ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+
+    for (size_t i = 0; !r && i < s->n; i++) {
+        size_t n = s->offset[i + 1] - s->offset[i];
+
+        r = sequences_read(s, i, &buf, ids, ids + n, e);
+        hash_add(h, &n, sizeof n);
+        hash_add(h, ids, 2 * n * sizeof *ids);
+    }
+    store_buf_fini(&buf);
+    mem_free(ids);
     return r;
 }
 
@@ -63,7 +73,7 @@ static int hash_inputs(struct table *t, struct err *e)
 {
     char manifest[FILE_PATH_MAX], *text;
     struct hash_stream *h;
-    size_t n, tokens = t->s.offset[t->s.n];
+    size_t n;
     int r = file_join(manifest, sizeof manifest, t->model, "manifest.json", e);
 
     if (!r)
@@ -74,15 +84,14 @@ static int hash_inputs(struct table *t, struct err *e)
     if (h) {
         hash_add(h, text, n);
         hash_add(h, t->run->context->visited, t->run->n_rows);
-        hash_add(h, t->s.ids, tokens * sizeof *t->s.ids);
-        hash_add(h, t->s.offset, (t->s.n + 1) * sizeof *t->s.offset);
-        if (t->s.types)
-            hash_add(h, t->s.types, tokens);
+        r = hash_sequences(&t->s, h, e);
         hash_hex(h, t->hash);
+    } else {
+        r = err_set(e, ERR_NOMEM, "out of memory");
     }
     hash_free(h);
     mem_free(text);
-    return h ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+    return r;
 }
 
 /* The stored table, if it is of the same inputs. */

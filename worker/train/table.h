@@ -18,6 +18,7 @@ struct run_context {
     const struct backend *backend;
     const struct tok *tok;
     const struct encode_spec *encode;
+    const struct dataset *data;   /* training rows */
     const unsigned char *visited; /* (n_rows): training rows the run will see */
     volatile int *stop; /* non-zero: stop with ERR_STOPPED; set by a control word too */
     struct link *link;

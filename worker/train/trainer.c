@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "worker/data/pack.h"
 
 struct part { /* a micro-batch: sequences [first, first + n) of the batch */
     size_t first, n;
@@ -314,7 +315,7 @@ int trainer_step(struct trainer *t, long step, const uint32_t *example, size_t n
     if (r)
         return r;
     for (size_t i = 0; i < n; i++) {
-        t->label[i] = s->run->row[example[i]].label;
+        t->label[i] = s->run->label[example[i]];
         for (size_t j = 0; j < t->S; j++)
             t->seq[i * t->S + j] = (uint32_t)(example[i] * t->S + j);
     }

@@ -66,22 +66,18 @@ static void load_data(struct plan *c)
 {
     const struct spec *s = &c->spec;
     size_t rows[SPLITS];
-    int broken = 0;
+    struct err e = {0};
 
-    for (int i = 0; i < SPLITS; i++) {
-        struct err e = {0};
-
-        if (dataset_load(&c->data[i], &s->data, (enum split)i, s->task.labels.text,
-                         s->task.labels.n, &c->problems, &e)) {
-            /* Bad rows are among the problems already; other failures are not. */
-            if (!c->problems.errors || e.code == ERR_IO || e.code == ERR_NOMEM)
-                problems_add_at(&c->problems, "", e.mend, "%s", e.msg);
-            broken = 1;
-        }
-        rows[i] = c->data[i].n;
+    if (dataset_load_all(c->data, &s->data, s->task.labels.text, s->task.labels.n,
+                         &c->problems, &e)) {
+        /* Bad rows are among the problems already; other failures are not. */
+        if (!c->problems.errors || e.code == ERR_IO || e.code == ERR_NOMEM)
+            problems_add_at(&c->problems, "", e.mend, "%s", e.msg);
+        return;
     }
-    if (!broken)
-        spec_check_rows(s, rows, &c->problems);
+    for (int i = 0; i < SPLITS; i++)
+        rows[i] = c->data[i].n;
+    spec_check_rows(s, rows, &c->problems);
 }
 
 static int wants_reward(const struct spec *s)
@@ -133,19 +129,28 @@ static void check_tokens(struct plan *c)
     }
 }
 
-/* How many different ids stand in the sequences. */
+/* How many different ids stand in the sequences; all where that cannot be found out. */
 static size_t distinct_ids(const struct sequences *s, long vocab)
 {
     unsigned char *seen = mem_alloc((size_t)vocab);
+    int *ids = mem_array(s->longest + 1, sizeof *ids);
+    struct store_buf buf = {0};
     size_t n = 0;
+    struct err e;
+    int ok = seen && ids;
 
-    for (size_t i = 0; seen && i < s->offset[s->n]; i++)
-        if (s->ids[i] >= 0 && s->ids[i] < vocab && !seen[s->ids[i]]) {
-            seen[s->ids[i]] = 1;
-            n++;
-        }
+    for (size_t i = 0; ok && i < s->n; i++) {
+        ok = !sequences_read(s, i, &buf, ids, NULL, &e);
+        for (size_t k = 0; ok && k < s->offset[i + 1] - s->offset[i]; k++)
+            if (ids[k] >= 0 && ids[k] < vocab && !seen[ids[k]]) {
+                seen[ids[k]] = 1;
+                n++;
+            }
+    }
+    store_buf_fini(&buf);
     mem_free(seen);
-    return seen ? n : (size_t)vocab;
+    mem_free(ids);
+    return ok ? n : (size_t)vocab;
 }
 
 /* Weights, gradients, moments and packed copies. Of an embedding table, gradients and
@@ -227,8 +232,7 @@ static int plan_stage(struct plan *c, const struct stage_spec *st, struct err *e
     t->stage = st;
     plan_steps(c, t);
     st->stage->shape(st->config, &c->spec, &shape);
-    rc = shape.reward_input ? encode_reward(&s, d->row, d->n, &c->encode, e)
-                            : encode_policy(&s, d->row, d->n, &c->encode, e);
+    rc = encode_dataset(&s, d, NULL, shape.reward_input, &c->encode, e);
     if (rc)
         return rc;
     t->tokens_per_epoch = (double)s.offset[s.n];
@@ -237,9 +241,9 @@ static int plan_stage(struct plan *c, const struct stage_spec *st, struct err *e
     t->sequences = s.n;
     t->tokens = t->tokens_per_epoch * t->epochs;
     rc = plan_memory(c, t, &s, &shape, e);
-    t->bytes += s.offset[s.n] * sizeof(int) + (s.n + 1) * sizeof(size_t);
+    t->bytes += sequences_bytes(&s);
     for (int i = 0; i < SPLITS; i++)
-        t->bytes += c->data[i].arena.total;
+        t->bytes += dataset_bytes(&c->data[i]);
     sequences_fini(&s);
     c->n++;
     return rc;

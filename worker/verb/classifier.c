@@ -114,23 +114,41 @@ void classifier_close(struct classifier *c)
     memset(c, 0, sizeof *c);
 }
 
-int classifier_run(struct classifier *c, const struct row *row, size_t n,
-                   const float **logits, struct err *e)
+/* Takes the sequences. */
+static int run(struct classifier *c, struct sequences *s, const float **logits,
+               struct err *e)
 {
-    struct sequences s = {0};
-    int r;
+    size_t n = s->n;
+    int r = 0;
 
     if (n > c->cap_logits) {
         mem_free(c->logits);
         c->logits = mem_array(n * (size_t)c->K, sizeof *c->logits);
         c->cap_logits = c->logits ? n : 0;
         if (!c->logits)
-            return err_set(e, ERR_NOMEM, "%zu texts: out of memory", n);
+            r = err_set(e, ERR_NOMEM, "%zu texts: out of memory", n);
     }
-    r = encode_policy(&s, row, n, &c->encode, e);
     if (!r)
-        r = infer_outputs(c->model, &s, NULL, c->logits, NULL, e);
-    sequences_fini(&s);
+        r = infer_outputs(c->model, s, NULL, c->logits, NULL, e);
+    sequences_fini(s);
     *logits = c->logits;
     return r;
+}
+
+int classifier_run(struct classifier *c, const struct row *row, size_t n,
+                   const float **logits, struct err *e)
+{
+    struct sequences s;
+    int r = encode_policy(&s, row, n, &c->encode, e);
+
+    return r ? r : run(c, &s, logits, e);
+}
+
+int classifier_run_set(struct classifier *c, const struct dataset *d, const float **logits,
+                       struct err *e)
+{
+    struct sequences s;
+    int r = encode_dataset(&s, d, NULL, 0, &c->encode, e);
+
+    return r ? r : run(c, &s, logits, e);
 }

@@ -22,8 +22,10 @@ struct classifier {
 int classifier_open(struct classifier *c, const char *dir, struct err *e);
 void classifier_close(struct classifier *c); /* total */
 
-/* *logits: (n, K), valid until the next call. */
+/* *logits: (n, K), valid until the next call; of rows, or of a whole data set. */
 int classifier_run(struct classifier *c, const struct row *row, size_t n,
                    const float **logits, struct err *e);
+int classifier_run_set(struct classifier *c, const struct dataset *d, const float **logits,
+                       struct err *e);
 
 #endif

@@ -90,17 +90,22 @@ static void export_row(struct str *o, const struct spec *s, const struct row *ro
 static int data_export(const struct data_job *j, int split, struct err *e)
 {
     struct str out = {0}, work = {0};
+    struct store_buf buf = {0};
+    struct row row;
     int rc = 0;
 
     for (int k = 0; k < SPLITS; k++) {
         const struct dataset *d = &j->split[k];
 
         for (size_t i = 0; i < d->n && !rc && (split < 0 || split == k); i++) {
-            export_row(&out, &j->spec, &d->row[i], (enum split)k, &work);
-            if (out.len > FLUSH_BYTES)
+            rc = dataset_get(d, i, &buf, &row, e);
+            if (!rc)
+                export_row(&out, &j->spec, &row, (enum split)k, &work);
+            if (!rc && out.len > FLUSH_BYTES)
                 rc = data_flush(&out, e);
         }
     }
+    store_buf_fini(&buf);
     if (!rc)
         rc = data_flush(&out, e);
     str_fini(&out);
@@ -130,14 +135,19 @@ static void prefer_row(struct str *o, const struct job *j, const struct row *row
 static int data_prefer(const struct spec *s, int split, struct err *e)
 {
     struct str out = {0}, work = {0};
+    struct store_buf buf = {0};
+    struct row row;
     struct job j;
     int rc = job_open(&j, s, e);
 
     for (size_t i = 0; !rc && i < j.data[split].n; i++) {
-        prefer_row(&out, &j, &j.data[split].row[i], &work);
-        if (out.len > FLUSH_BYTES)
+        rc = dataset_get(&j.data[split], i, &buf, &row, e);
+        if (!rc)
+            prefer_row(&out, &j, &row, &work);
+        if (!rc && out.len > FLUSH_BYTES)
             rc = data_flush(&out, e);
     }
+    store_buf_fini(&buf);
     if (!rc)
         rc = data_flush(&out, e);
     job_close(&j);
@@ -148,22 +158,10 @@ static int data_prefer(const struct spec *s, int split, struct err *e)
 
 static int load_splits(struct data_job *j, struct err *e)
 {
-    int failed = 0;
+    int rc = dataset_load_all(j->split, &j->spec.data, j->spec.task.labels.text,
+                              j->spec.task.labels.n, &j->problems, e);
 
-    for (int k = 0; k < SPLITS; k++) {
-        struct err one = {0};
-
-        if (!dataset_load(&j->split[k], &j->spec.data, (enum split)k,
-                          j->spec.task.labels.text, j->spec.task.labels.n, &j->problems,
-                          &one))
-            continue;
-        failed = 1;
-        if (one.code == ERR_NOMEM || one.code == ERR_IO) {
-            *e = one;
-            return one.code;
-        }
-    }
-    return failed ? problems_result(&j->problems, e) : 0;
+    return rc && rc != ERR_NOMEM && rc != ERR_IO ? problems_result(&j->problems, e) : rc;
 }
 
 /* A list of problems is printed whole; a failure of another kind is the caller's line. */

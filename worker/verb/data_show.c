@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "worker/data/encode.h"
+#include "worker/data/text.h"
 #include "worker/verb/data.h"
 
 enum { BUCKETS = 24, BAR = 30 }; /* lengths up to 4, 8, 16, ... 2^25 tokens */
@@ -84,6 +85,8 @@ static int count_lengths(const struct facts *f, const struct dataset *d,
     struct tok_ids ids = {0};
     struct str work = {0};
     struct tok_frame frame;
+    struct store_buf buf = {0};
+    struct row row;
     int rc = length ? 0 : no_memory(e);
 
     tok_frame(f->tok, d->pairs, &frame);
@@ -92,8 +95,9 @@ static int count_lengths(const struct facts *f, const struct dataset *d,
         size_t n = special, reward = 0;
         int b = 0;
 
+        rc = dataset_get(d, i, &buf, &row, e);
         for (int k = 0; k <= d->pairs && !rc; k++)
-            rc = measure(f, &d->row[i], k, &work, &ids, &n, &reward, e);
+            rc = measure(f, &row, k, &work, &ids, &n, &reward, e);
         length[i] = n;
         s->tokens += n;
         s->truncated += n > (size_t)f->encode.max_tokens;
@@ -111,12 +115,18 @@ static int count_lengths(const struct facts *f, const struct dataset *d,
     mem_free(length);
     tok_ids_fini(&ids);
     str_fini(&work);
+    store_buf_fini(&buf);
     return rc;
 }
 
 static int count_rows(const struct dataset *d, size_t K, struct split_facts *s,
                       struct err *e)
 {
+    struct store_buf buf = {0};
+    struct str work = {0};
+    struct row row;
+    int rc = 0;
+
     s->rows = d->n;
     s->dropped = d->dropped_duplicates;
     s->empty = d->dropped_empty;
@@ -124,10 +134,21 @@ static int count_rows(const struct dataset *d, size_t K, struct split_facts *s,
     s->key = mem_array(d->n, sizeof *s->key);
     if (!s->label || !s->key)
         return no_memory(e);
-    for (size_t i = 0; i < d->n; i++) {
-        s->label[d->row[i].label]++;
-        memcpy(&s->key[i], d->row[i].key, sizeof s->key[i]);
+    for (size_t i = 0; i < d->n && !rc; i++) {
+        unsigned char key[TEXT_KEY];
+
+        rc = dataset_get(d, i, &buf, &row, e);
+        if (!rc && text_key(row.text, row.len, &work, key))
+            rc = no_memory(e);
+        if (rc)
+            break;
+        s->label[row.label]++;
+        memcpy(&s->key[i], key, sizeof s->key[i]);
     }
+    store_buf_fini(&buf);
+    str_fini(&work);
+    if (rc)
+        return rc;
     qsort(s->key, d->n, sizeof *s->key, by_key);
     for (size_t i = 1; i < d->n; i++)
         s->duplicates += s->key[i] == s->key[i - 1];

@@ -72,6 +72,19 @@ static int read_mapping(struct eval *v, struct err *e)
     return problems_result(&v->problems, e);
 }
 
+static int bad_label(const struct eval *v, size_t i, struct err *e)
+{
+    struct store_buf buf = {0};
+    struct row row;
+    int r = dataset_get(&v->d, i, &buf, &row, e);
+
+    if (!r)
+        r = err_set(e, ERR_CONFIG, "%s: row %u: label %d, but the model has %d", v->a->data,
+                    row.line, row.label, v->c.K);
+    store_buf_fini(&buf);
+    return r;
+}
+
 static int load(struct eval *v, struct err *e)
 {
     const char *const *names =
@@ -84,9 +97,8 @@ static int load(struct eval *v, struct err *e)
     if (!v->d.n)
         return err_set(e, ERR_CONFIG, "%s: no rows", v->a->data);
     for (size_t i = 0; i < v->d.n; i++)
-        if (v->d.row[i].label < 0 || v->d.row[i].label >= v->c.K)
-            return err_set(e, ERR_CONFIG, "%s: row %u: label %d, but the model has %d",
-                           v->a->data, v->d.row[i].line, v->d.row[i].label, v->c.K);
+        if (v->d.label[i] < 0 || v->d.label[i] >= v->c.K)
+            return bad_label(v, i, e);
     return 0;
 }
 
@@ -94,7 +106,7 @@ static int measure(struct eval *v, struct err *e)
 {
     size_t n = v->d.n, K = (size_t)v->c.K;
     const float *z;
-    int r = classifier_run(&v->c, v->d.row, n, &z, e);
+    int r = classifier_run_set(&v->c, &v->d, &z, e);
 
     if (r)
         return r;
@@ -104,7 +116,7 @@ static int measure(struct eval *v, struct err *e)
     if (!v->p || !v->label || !v->confusion)
         return err_set(e, ERR_NOMEM, "metrics of %zu rows: out of memory", n);
     for (size_t i = 0; i < n; i++)
-        v->label[i] = v->d.row[i].label;
+        v->label[i] = v->d.label[i];
     metrics_softmax(z, n, v->c.K, 1, v->p);
     metrics_confusion(v->p, v->label, n, v->c.K, v->confusion);
     r = metrics_classify(v->p, v->label, n, v->c.K, &v->m, e);

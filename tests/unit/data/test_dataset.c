@@ -2,6 +2,7 @@
 #include "tests/unit/data/scratch.h"
 
 #include "base/mem.h"
+#include "worker/data/text.h"
 
 static void jsonl(void **state)
 {
@@ -15,15 +16,15 @@ static void jsonl(void **state)
     loads(&d, "train: a.jsonl", SPLIT_TRAIN);
     assert_int_equal(d.n, 3);
     assert_false(d.pairs);
-    assert_string_equal(d.row[0].text[0], "One");
-    assert_int_equal(d.row[0].label, 1);
-    assert_int_equal(d.row[0].line, 1);
-    assert_string_equal(d.row[1].text[0], "T\xc3\xa9 \xf0\x9f\x98\x80");
-    assert_int_equal(d.row[1].len[0], 8);
-    assert_int_equal(d.row[1].label, 4);
-    assert_int_equal(d.row[2].label, 3);
-    assert_int_equal(d.row[2].line, 4);
-    assert_null(d.row[2].text[1]);
+    assert_string_equal(row_at(&d, 0).text[0], "One");
+    assert_int_equal(row_at(&d, 0).label, 1);
+    assert_int_equal(row_at(&d, 0).line, 1);
+    assert_string_equal(row_at(&d, 1).text[0], "T\xc3\xa9 \xf0\x9f\x98\x80");
+    assert_int_equal(row_at(&d, 1).len[0], 8);
+    assert_int_equal(row_at(&d, 1).label, 4);
+    assert_int_equal(row_at(&d, 2).label, 3);
+    assert_int_equal(row_at(&d, 2).line, 4);
+    assert_null(row_at(&d, 2).text[1]);
     dataset_fini(&d);
     loads(&d, "train: a.jsonl", SPLIT_TEST);
     assert_int_equal(d.n, 0);
@@ -40,13 +41,13 @@ static void pairs(void **state)
     loads(&d, "train: p.jsonl", SPLIT_TRAIN);
     assert_true(d.pairs);
     assert_int_equal(d.n, 2);
-    assert_string_equal(d.row[0].text[1], "b");
-    assert_string_equal(d.row[1].text[1], "");
+    assert_string_equal(row_at(&d, 0).text[1], "b");
+    assert_string_equal(row_at(&d, 1).text[1], "");
     dataset_fini(&d);
     put("p.tsv", "text1\ttext2\tlabel\na\tb\t0\n");
     loads(&d, "train: [p.tsv, p.jsonl]", SPLIT_TRAIN);
     assert_int_equal(d.n, 3);
-    assert_int_equal(d.row[1].file, 1);
+    assert_int_equal(row_at(&d, 1).file, 1);
     dataset_fini(&d);
     put("one.tsv", "text\tlabel\na\t0\n");
     refuses("train: [p.tsv, one.tsv]", SPLIT_TRAIN, "has pairs of texts");
@@ -65,15 +66,15 @@ static void tsv(void **state)
         "label: {bins: [-1.75, -0.5, 0.5, 1.75]}, clean: [html, space]}",
         SPLIT_TRAIN);
     assert_int_equal(d.n, 2);
-    assert_string_equal(d.row[0].text[0], "\"quoted\" & more");
-    assert_int_equal(d.row[0].label, 0); /* an edge belongs to the class below it */
-    assert_string_equal(d.row[1].text[0], "'b'");
-    assert_int_equal(d.row[1].label, 3);
+    assert_string_equal(row_at(&d, 0).text[0], "\"quoted\" & more");
+    assert_int_equal(row_at(&d, 0).label, 0); /* an edge belongs to the class below it */
+    assert_string_equal(row_at(&d, 1).text[0], "'b'");
+    assert_int_equal(row_at(&d, 1).label, 3);
     dataset_fini(&d);
     put("h.tsv", "Label\tBody\tx\n2\tb\t\n");
     loads(&d, "{train: h.tsv, columns: {text: Body, label: Label}}", SPLIT_TRAIN);
-    assert_int_equal(d.row[0].label, 2);
-    assert_int_equal(d.row[0].line, 2);
+    assert_int_equal(row_at(&d, 0).label, 2);
+    assert_int_equal(row_at(&d, 0).line, 2);
     dataset_fini(&d);
     refuses("{train: h.tsv, columns: {text: body, label: Label}}", SPLIT_TRAIN,
             "no column \"body\"");
@@ -101,11 +102,11 @@ static void csv(void **state)
     loads(&d, "train: c.csv", SPLIT_TRAIN);
     assert_int_equal(d.n, 3); /* a row without text is left out */
     assert_int_equal(d.dropped_empty, 1);
-    assert_string_equal(d.row[0].text[0], "a, \"b\"\r\nc");
-    assert_int_equal(d.row[0].line, 2);
-    assert_int_equal(d.row[1].line, 5);
-    assert_string_equal(d.row[2].text[0], "'x'");
-    assert_int_equal(d.row[2].label, 4);
+    assert_string_equal(row_at(&d, 0).text[0], "a, \"b\"\r\nc");
+    assert_int_equal(row_at(&d, 0).line, 2);
+    assert_int_equal(row_at(&d, 1).line, 5);
+    assert_string_equal(row_at(&d, 2).text[0], "'x'");
+    assert_int_equal(row_at(&d, 2).label, 4);
     dataset_fini(&d);
     put("q.csv", "text,label\na \"b\",1\n\"a\"b,1\nok,1\n\"never,1\nc,1\n");
     refuses("train: q.csv", SPLIT_TRAIN, "q.csv: row 2: a double quote within");
@@ -217,8 +218,8 @@ static void packed_files(void **state)
     put_bytes("p.jsonl.zst", zst, sizeof zst - 1);
     loads(&d, "train: [p.jsonl.gz, p.jsonl.zst]", SPLIT_TRAIN);
     assert_int_equal(d.n, 2);
-    assert_string_equal(d.row[0].text[0], "a");
-    assert_int_equal(d.row[1].label, 1);
+    assert_string_equal(row_at(&d, 0).text[0], "a");
+    assert_int_equal(row_at(&d, 1).label, 1);
     dataset_fini(&d);
     put_bytes("cut.jsonl.gz", gz, sizeof gz - 6);
     refuses("train: cut.jsonl.gz", SPLIT_TRAIN, "unpack");
@@ -263,13 +264,25 @@ static void duplicates(void **state)
     dataset_fini(&d);
     loads(&d, "{train: d.jsonl, duplicates: drop}", SPLIT_TRAIN);
     assert_int_equal(d.n, 2); /* the blank at the end makes it another text */
-    assert_int_equal(d.row[0].label, 1);
+    assert_int_equal(row_at(&d, 0).label, 1);
     assert_int_equal(d.dropped_duplicates, 1);
     dataset_fini(&d);
     loads(&d, "{train: d.jsonl, duplicates: drop, clean: space}", SPLIT_TRAIN);
     assert_int_equal(d.n, 1);
     dataset_fini(&d);
     refuses("{train: d.jsonl, duplicates: fail}", SPLIT_TRAIN, "row 2: the same text as");
+}
+
+/* Where a row stands in hash order. */
+static double share_at(const struct dataset *d, size_t i)
+{
+    struct row row = row_at(d, i);
+    unsigned char key[TEXT_KEY];
+    struct str work = {0};
+
+    assert_int_equal(text_key(row.text, row.len, &work, key), 0);
+    str_fini(&work);
+    return text_share(key);
 }
 
 static void split_and_limit(void **state)
@@ -288,25 +301,26 @@ static void split_and_limit(void **state)
               (enum split)k);
         n += part[k].n;
         for (size_t i = 1; i < part[k].n; i++)
-            assert_true(memcmp(part[k].row[i - 1].key, part[k].row[i].key, 8) < 0);
+            assert_true(share_at(&part[k], i - 1) < share_at(&part[k], i));
     }
     assert_int_equal(n, 1000);
     assert_in_range(part[SPLIT_VALIDATION].n, 160, 240);
     assert_in_range(part[SPLIT_TEST].n, 70, 130);
     /* The first key of a split bounds it: 0.2 of 2^64 begins with 0x33. */
-    assert_true(part[SPLIT_VALIDATION].row[part[SPLIT_VALIDATION].n - 1].key[0] <= 0x33);
-    assert_true(part[SPLIT_TEST].row[0].key[0] >= 0x33);
+    assert_true(share_at(&part[SPLIT_VALIDATION], part[SPLIT_VALIDATION].n - 1) < 0.2);
+    assert_true(share_at(&part[SPLIT_TEST], 0) >= 0.2);
     loads(&some, "{file: s.jsonl, split: {validation: 0.2, test: 0.1}, limit: 20}",
           SPLIT_TRAIN);
     assert_int_equal(some.n, 20);
     for (size_t i = 0; i < some.n; i++)
-        assert_string_equal(some.row[i].text[0], part[SPLIT_TRAIN].row[i].text[0]);
+        assert_string_equal(row_at(&some, i).text[0],
+                            row_at(&part[SPLIT_TRAIN], i).text[0]);
     dataset_fini(&some);
     loads(&some, "{train: s.jsonl, limit: 7}", SPLIT_TRAIN);
     loads(&all, "train: s.jsonl", SPLIT_TRAIN);
     assert_int_equal(some.n, 7);
-    assert_string_equal(all.row[999].text[0], "text 999");
-    assert_true(memcmp(some.row[0].key, some.row[6].key, 8) < 0);
+    assert_string_equal(row_at(&all, 999).text[0], "text 999");
+    assert_true(share_at(&some, 0) < share_at(&some, 6));
     dataset_fini(&some);
     dataset_fini(&all);
     loads(&all, "{train: a.jsonl, test: s.jsonl, limit: 7}", SPLIT_TEST);

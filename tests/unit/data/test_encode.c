@@ -2,7 +2,7 @@
 #include "tests/unit/data/scratch.h"
 
 #include "base/mem.h"
-#include "worker/data/encode.h"
+#include "worker/data/pack.h"
 #include "worker/data/prefer.h"
 
 /* Ids: [PAD] 0 [UNK] 1 [CLS] 2 [SEP] 3 a 4 b 5 c 6 | 7 : 8 p 9 x 10 y 11 */
@@ -17,6 +17,18 @@ static struct row row_of(const char *one, const char *two)
     return r;
 }
 
+static int ids[64], types[64];
+
+static void read_sequence(const struct sequences *s, size_t i)
+{
+    struct store_buf buf = {0};
+    struct err e;
+
+    assert_true(s->offset[i + 1] - s->offset[i] <= 64);
+    assert_int_equal(sequences_read(s, i, &buf, ids, types, &e), 0);
+    store_buf_fini(&buf);
+}
+
 static void sequence_is(const struct sequences *s, size_t i, const int *want)
 {
     size_t n = 0;
@@ -24,8 +36,9 @@ static void sequence_is(const struct sequences *s, size_t i, const int *want)
     while (want[n] >= 0)
         n++;
     assert_int_equal(s->offset[i + 1] - s->offset[i], n);
+    read_sequence(s, i);
     for (size_t k = 0; k < n; k++)
-        assert_int_equal(s->ids[s->offset[i] + k], want[k]);
+        assert_int_equal(ids[k], want[k]);
 }
 #define IDS(...) ((const int[]){__VA_ARGS__, -1})
 
@@ -43,8 +56,9 @@ static void policy(void **state)
     assert_int_equal(s.per_example, 1);
     assert_int_equal(s.truncated, 1);
     assert_int_equal(s.longest, 5);
-    assert_null(s.types);
     sequence_is(&s, 0, IDS(2, 4, 5, 6, 3));
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(types[i], 0);
     sequence_is(&s, 1, IDS(2, 3));
     sequence_is(&s, 2, IDS(2, 4, 5, 6, 3));
     sequences_fini(&s);
@@ -67,7 +81,7 @@ static void policy_pairs(void **state)
     sequence_is(&s, 2, IDS(2, 4, 3, 4, 5, 3));
     assert_int_equal(s.truncated, 3);
     for (size_t i = 0; i < 6; i++)
-        assert_int_equal(s.types[i], i >= 3);
+        assert_int_equal(types[i], i >= 3);
     sequences_fini(&s);
 }
 
@@ -98,8 +112,9 @@ static void reward(void **state)
     rows[0] = row_of("a b c", "b");
     spec.max_tokens = 14;
     assert_int_equal(encode_reward(&s, rows, 1, &spec, &e), 0);
-    assert_null(s.types);
     sequence_is(&s, 1, IDS(2, 9, 8, 4, 5, 3, 9, 8, 5, 7, 7, 10, 11, 3));
+    for (int i = 0; i < 14; i++)
+        assert_int_equal(types[i], 0);
     sequences_fini(&s);
     spec.max_tokens = 6;
     assert_int_equal(encode_reward(&s, rows, 1, &spec, &e), ERR_CONFIG);
@@ -111,7 +126,7 @@ static void packing(void **state)
                          row_of("c a", NULL)};
     struct encode_spec spec = {.tok = tok, .max_tokens = 10};
     static const uint32_t order[] = {2, 0, 1, 3};
-    static const int ids[] = {2, 5, 3, 2, 4, 3};
+    static const int want[] = {2, 5, 3, 2, 4, 3};
     struct sequences s;
     struct packer *p;
     struct packed out;
@@ -127,7 +142,7 @@ static void packing(void **state)
     assert_int_equal(out.B, 2);
     assert_int_equal(out.T, 6);
     assert_int_equal(out.max_len, 3);
-    assert_memory_equal(out.ids, ids, sizeof ids);
+    assert_memory_equal(out.ids, want, sizeof want);
     assert_int_equal(out.cu_seqlens[1], 3);
     assert_int_equal(out.cu_seqlens[2], 6);
     assert_int_equal(out.position[4], 1);

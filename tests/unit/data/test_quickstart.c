@@ -49,10 +49,10 @@ static void quickstart(void **state)
         loads(&d, yaml, (enum split)k);
         assert_int_equal(d.n, rows[k]);
         for (size_t i = 0; i < d.n; i++) {
-            str_addf(&s, "%d\t", d.row[i].label);
-            str_add(&s, d.row[i].text[0]);
+            str_addf(&s, "%d\t", row_at(&d, i).label);
+            str_add(&s, row_at(&d, i).text[0]);
             str_add_char(&s, '\n');
-            n[d.row[i].label]++;
+            n[row_at(&d, i).label]++;
         }
         for (int c = 0; c < 5; c++)
             assert_int_equal(n[c], counts[k][c]);

@@ -23,7 +23,7 @@ struct fixture {
     struct stage_spec spec;
     double config[512];
     struct stage_run run;
-    struct row row[ROWS];
+    int label[ROWS];
     int ids[ROWS * LEN];
     size_t offset[ROWS + 1];
     struct sequences seq;
@@ -57,7 +57,7 @@ static void open_fixture(struct fixture *f, double dropout, long micro_tokens)
 
     memset(f, 0, sizeof *f);
     for (int i = 0; i < ROWS; i++) {
-        f->row[i].label = i % 3;
+        f->label[i] = i % 3;
         f->offset[i + 1] = f->offset[i] + (size_t)(2 + i % (LEN - 1));
         for (size_t t = f->offset[i]; t < f->offset[i + 1]; t++)
             f->ids[t] = 5 + (i + (int)t) % ROWS;
@@ -70,7 +70,7 @@ static void open_fixture(struct fixture *f, double dropout, long micro_tokens)
     f->spec = (struct stage_spec){.stage = s.stage, .name = "sft", .config = f->config};
     f->run = (struct stage_run){.stage = &f->spec,
                                 .config = f->config,
-                                .row = f->row,
+                                .label = f->label,
                                 .n_rows = ROWS,
                                 .K = 3,
                                 .seed = 1};
