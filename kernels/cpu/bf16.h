@@ -2,7 +2,7 @@
  *
  *     amx           tdpbf16ps, 32 x 32 of c in four tile registers
  *     avx512_bf16   vdpbf16ps, 14 x 32 of c in 28 vectors
- *     rounded       any processor: operands rounded to bf16 but kept as f32, and the f32
+ *     rounding      any processor: operands rounded to bf16 but kept as f32, and the f32
  *                   tile. Correct everywhere, faster nowhere
  *
  * A panel holds tile_n columns of the right-hand matrix, a strip up to tile_m rows of the

@@ -69,7 +69,7 @@ static void tile(const struct bf16_tile *t)
 static void fill(void)
 {
     loops = cpu_loops();
-    rounded = (struct cpu_bf16){.name = "rounded",
+    rounded = (struct cpu_bf16){.name = "rounding",
                                 .tile_m = loops->tile_m,
                                 .tile_n = loops->tile_n,
                                 .row_step = 1,

@@ -61,9 +61,8 @@ const struct cpu_loops *cpu_loops(void)
 
 static void cpu_describe(char *buf, size_t n)
 {
-    snprintf(buf, n, "cpu: %s loops, bf16 %s%s, %d thread%s", loops->name,
-             cpu_bf16()->native ? "by " : "", cpu_bf16()->name, cpu_threads(),
-             cpu_threads() == 1 ? "" : "s");
+    snprintf(buf, n, "cpu: %s loops, bf16 by %s, %d thread%s", loops->name,
+             cpu_bf16()->name, cpu_threads(), cpu_threads() == 1 ? "" : "s");
 }
 
 static const char *cpu_bf16_name(void)

@@ -38,13 +38,14 @@ static void need(const char *path)
 static void check_folder(const char *name, const char *backend, size_t least)
 {
     char dir[1024], golden[1100];
+    struct verify_options o = {.backend = backend, .rtol = VERIFY_RTOL};
     struct verify_report r;
     struct err e;
 
     snprintf(dir, sizeof dir, "%s/fixtures/golden/families/%s", shared(), name);
     snprintf(golden, sizeof golden, "%s/golden.safetensors", dir);
     need(golden);
-    if (verify_run(dir, golden, backend, VERIFY_RTOL, &r, &e))
+    if (verify_run(dir, golden, &o, &r, &e))
         fail_msg("%s: %s", name, e.msg);
     for (size_t i = 0; i < r.n; i++) {
         if (!r.row[i].n)
@@ -207,6 +208,7 @@ static void test_poolings(void **state)
 static void test_minilm(void **state)
 {
     const char *model = getenv("HONE_MODEL");
+    struct verify_options o = {.backend = "cpu", .rtol = VERIFY_RTOL};
     char golden[1024];
     struct verify_report r;
     size_t seen = 0;
@@ -220,7 +222,7 @@ static void test_minilm(void **state)
     snprintf(golden, sizeof golden, "%s/fixtures/golden/minilm/golden.safetensors",
              shared());
     need(golden);
-    if (verify_run(model, golden, "cpu", VERIFY_RTOL, &r, &e))
+    if (verify_run(model, golden, &o, &r, &e))
         fail_msg("%s", e.msg);
     assert_int_equal(r.failed, 0);
     for (size_t i = 0; i < r.n; i++)

@@ -47,6 +47,7 @@ static inline int tiny_job(const char *dir, struct err *e)
         "  candidate: \"the label is {label}\"\n"
         "data: {train: train.jsonl, validation: validation.jsonl, test: test.jsonl, "
         "max_tokens: 40}\n"
+        "resources: {precision: f32}\n"
         "stages:\n"
         "  sft: {epochs: 4, batch: 8, lr: 1e-2, head_lr: 2e-2, dropout: 0.1, "
         "pooling: mean, log_every: 3, eval_every: 4, checkpoint_every: 3}\n"

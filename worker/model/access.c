@@ -15,6 +15,14 @@ const struct backend *model_get_backend(const struct model *m)
     return m->options.backend;
 }
 
+const char *const model_precision_names[] = {
+    [PRECISION_F32] = "f32", [PRECISION_BF16] = "bf16", NULL};
+
+enum op_precision model_get_precision(const struct model *m)
+{
+    return m->options.precision;
+}
+
 struct param *model_params(struct model *m, size_t *n)
 {
     *n = m->n_params;

@@ -374,6 +374,9 @@ static void index_model(struct model *m)
 
     for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)
         *(int *)((char *)m + slots[i].offset) = index_of(m, slots[i].name);
+    for (size_t i = 0; i < m->n_params; i++)
+        if ((int)i != m->head_w && (int)i != m->value_w)
+            m->param[i].precision = m->options.precision;
 }
 
 static int index_layers(struct model *m, const struct match *match, struct err *e)

@@ -31,6 +31,8 @@ enum head_kind {
 enum pooling { POOLING_MODEL, POOLING_CLS, POOLING_MEAN, POOLING_LAST_TOKEN, POOLING_EOS };
 extern const char *const pooling_names[]; /* "model", "cls", "mean", "last_token", "eos" */
 
+extern const char *const model_precision_names[]; /* "f32", "bf16", NULL */
+
 struct model_options {
     const struct backend *backend;
     enum head_kind head;
@@ -40,7 +42,10 @@ struct model_options {
     int trainable;        /* make gradients */
     int keep_head;        /* 1: take the file's head where it fits; 0: always a new one */
     double dropout;       /* -1: as in config.json; else used at every site */
-    uint64_t seed;        /* heads that are new: normal(0, 0.02), biases 0 */
+    /* Of the matrix products; the last linear of a classifier, reward or value head is
+     * always f32: it costs nothing, and its output is what a loss reads. */
+    enum op_precision precision;
+    uint64_t seed;             /* heads that are new: normal(0, 0.02), biases 0 */
     const char *const *labels; /* id2label to write, `outputs` of them, or NULL */
 };
 
@@ -68,6 +73,7 @@ int model_default_pooling(const char *dir, enum head_kind head, enum pooling *ou
 
 const struct model_info *model_get_info(const struct model *m);
 const struct backend *model_get_backend(const struct model *m);
+enum op_precision model_get_precision(const struct model *m);
 struct param *model_params(struct model *m,
                            size_t *n); /* fixed order: file order of slots */
 long model_outputs(const struct model *m);

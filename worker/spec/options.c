@@ -45,7 +45,8 @@ const struct opt resource_options[] = {
     OPT_INT(struct resources, workers, 1, 1, 4096, "processes"),
     OPT_INT(struct resources, threads, 0, 0, 4096, "threads a process; 0: all it may use"),
     OPT_ENUM(struct resources, device, 0, device_names, "where to compute"),
-    OPT_ENUM(struct resources, precision, 0, precision_names, "arithmetic of the model"),
+    OPT_ENUM(struct resources, precision, 0, precision_names,
+             "of matrix products; auto: bf16 where it is measured to be faster"),
     OPT_END,
 };
 

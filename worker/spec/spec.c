@@ -155,6 +155,33 @@ const char *spec_device(const struct spec *s)
     return names[s->resources.device];
 }
 
+/* "job.yaml:12:5", for warnings. */
+static void find_line(const struct reading *r, const struct node *n,
+                      char where[FILE_PATH_MAX])
+{
+    if (n && n->line)
+        snprintf(where, FILE_PATH_MAX, "%s:%d:%d", r->s->file, n->line, n->column);
+    else
+        snprintf(where, FILE_PATH_MAX, "%s", r->s->file);
+}
+
+static void read_precision(struct reading *r)
+{
+    const struct backend *b = backend_find(spec_device(r->s));
+    const struct node *at = node_get(r->keys.resources, "precision");
+    const char *mend = "precision: auto";
+    char where[FILE_PATH_MAX];
+
+    if (r->s->resources.precision == ASK_FP16)
+        problems_add(r->p, at, mend, "matrix products are done in f32 or bf16");
+    if (r->s->resources.precision == ASK_BF16 && b && !b->bf16()) {
+        find_line(r, at, where);
+        problems_warn(r->p, where, mend,
+                      "nothing here multiplies bf16 numbers: they are rounded and "
+                      "multiplied in f32, which is slower than f32");
+    }
+}
+
 static void read_resources(struct reading *r)
 {
     struct resources *o = &r->s->resources;
@@ -167,16 +194,9 @@ static void read_resources(struct reading *r)
         problems_add(r->p, node_get(at, "device"), "device: auto",
                      "device \"%s\" cannot be used here: %s", spec_device(r->s),
                      backend_reason(spec_device(r->s)));
-    if (o->precision > 1)
-        problems_add(r->p, node_get(at, "precision"), "precision: auto",
-                     "the CPU back end of this build computes in f32 alone");
+    read_precision(r);
     if (o->workers > 1) {
-        const struct node *n = node_get(at, "workers");
-
-        if (n->line)
-            snprintf(where, sizeof where, "%s:%d:%d", r->s->file, n->line, n->column);
-        else
-            snprintf(where, sizeof where, "%s", r->s->file);
+        find_line(r, node_get(at, "workers"), where);
         problems_warn(r->p, where, "",
                       "\"workers\" is %ld, this build runs one process with all threads",
                       o->workers);

@@ -25,10 +25,13 @@ struct task_spec {
     const char **candidate_text; /* resolved, one a label */
 };
 
+/* AUTO, or what enum op_precision has, one further. */
+enum asked_precision { ASK_AUTO, ASK_F32, ASK_BF16, ASK_FP16 };
+
 struct resources {
     long workers, threads; /* 0: all cores this process may use */
     int device;            /* enum: auto, cpu, cuda */
-    int precision;         /* enum: auto, f32, bf16, fp16 */
+    int precision;         /* enum asked_precision */
 };
 
 enum { SELECT_BEST, SELECT_LAST };

@@ -31,7 +31,8 @@ struct param {
     int new_head;           /* made by us, not in the checkpoint */
     unsigned char *touched; /* embeddings: rows met since gradients were zeroed; host */
     unsigned char *live;    /* embeddings: rows that ever had a gradient; host */
-    struct op_pack pack[2]; /* of W for x W^T, and for dy W */
+    enum op_precision precision; /* of products with it */
+    struct op_pack pack[2];      /* of W for x W^T, and for dy W */
 };
 
 struct tensor {

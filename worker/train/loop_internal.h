@@ -33,6 +33,7 @@ struct loop {
     struct stage_run run;
     struct model *model;
     enum pooling pooling;
+    enum op_precision precision;
     struct trainer *trainer;
     struct sequences train, validation;
     unsigned char *visited;

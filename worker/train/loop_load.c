@@ -10,6 +10,7 @@
 #include "worker/ckpt/state.h"
 #include "worker/data/pack.h"
 #include "worker/train/loop_internal.h"
+#include "worker/train/precision.h"
 
 static const struct stage_spec *needed(const struct loop *l, int need)
 {
@@ -71,6 +72,7 @@ static int make_extra(struct loop *l, struct err *e)
         str_add_json(&s, spec->task.prefix, strlen(spec->task.prefix));
     else
         str_add(&s, "null");
+    str_addf(&s, ", \"precision\": \"%s\"", model_precision_names[l->precision]);
     str_add(&s, ", \"provenance\": {\"job\": ");
     str_add_json(&s, spec->name, strlen(spec->name));
     str_add(&s, ", \"stage\": ");
@@ -80,6 +82,21 @@ static int make_extra(struct loop *l, struct err *e)
     str_fini(&s);
     return l->extra ? 0
                     : err_set(e, ERR_NOMEM, "stage %s: out of memory", l->o.stage->name);
+}
+
+static int find_precision(struct loop *l, struct err *e)
+{
+    const struct backend *b = l->o.job->backend;
+    int r = precision_of_stage(l->o.job->spec, b, l->dir, l->o.resume, &l->precision, e);
+
+    if (!r)
+        log_info("%s: matrix products in %s%s%s", l->o.stage->name,
+                 model_precision_names[l->precision],
+                 l->precision == PRECISION_BF16 ? " by " : "",
+                 l->precision == PRECISION_F32 ? ""
+                 : b->bf16()                   ? b->bf16()
+                                               : "rounding, slower than f32");
+    return r;
 }
 
 static long at_least_one(double x)
@@ -149,6 +166,7 @@ int loop_open_model(struct loop *l, const char *dir, enum loop_use use, struct m
                               .trainable = train,
                               .keep_head = train ? l->shape.keep_head : 1,
                               .dropout = train ? l->c->dropout : 0,
+                              .precision = l->precision,
                               .seed = (uint64_t)spec->seed};
 
     if (l->shape.head == HEAD_CLASSIFY)
@@ -218,7 +236,8 @@ static int load_data(struct loop *l, struct err *e)
                                       .encode = &l->o.job->encode,
                                       .data = &l->o.job->data[SPLIT_TRAIN],
                                       .stop = l->o.stop,
-                                      .link = l->o.link};
+                                      .link = l->o.link,
+                                      .precision = l->precision};
     l->run = (struct stage_run){.spec = l->o.job->spec,
                                 .stage = l->o.stage,
                                 .config = l->o.stage->config,
@@ -271,6 +290,8 @@ int loop_load(struct loop *l, struct err *e)
         r = check_needs(l, e);
     if (!r)
         r = find_source(l, e);
+    if (!r)
+        r = find_precision(l, e);
     if (!r)
         r = make_extra(l, e);
     if (!r)

@@ -86,6 +86,9 @@ static int write_trainer(const struct snapshot *s, const char *path, struct err 
 
     bad |= json_object_set_new(root, "job", json_string(s->job_hash));
     bad |= json_object_set_new(root, "data", json_string(s->data_hash));
+    bad |= json_object_set_new(
+        root, "precision",
+        json_string(model_precision_names[model_get_precision(s->model)]));
     bad |= json_object_set_new(root, "updates",
                                json_integer(trainer_optim(s->trainer)->updates));
     bad |= json_object_set_new(root, "finished", json_boolean(p->finished));

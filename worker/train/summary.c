@@ -293,6 +293,7 @@ int summary_stage(const struct stage_facts *f, struct err *e)
             r = write_predictions(f, s, e);
         }
     summary_set_string(root, "state", "done");
+    summary_set_string(root, "precision", f->precision);
     summary_set_number(root, "seconds", f->seconds);
     summary_set_number(root, "train_seconds", f->train_seconds);
     summary_set_number(root, "steps", (double)f->steps);

@@ -23,6 +23,7 @@ struct stage_facts {
     const char *dir;  /* RUN/<stage> */
     const char *name; /* its key in the job */
     const struct spec *spec;
+    const char *precision;
     double seconds, train_seconds;  /* of the stage; of its training steps */
     long steps, skipped, best_step; /* best_step -1: none */
     double tokens, peak_bytes;

@@ -68,7 +68,8 @@ static int hash_sequences(const struct sequences *s, struct hash_stream *h, stru
     return r;
 }
 
-/* Of everything the table depends on: the model's manifest and the token sequences. */
+/* Of everything the table depends on: the model's manifest, the precision and
+ * the token sequences. */
 static int hash_inputs(struct table *t, struct err *e)
 {
     char manifest[FILE_PATH_MAX], *text;
@@ -83,6 +84,7 @@ static int hash_inputs(struct table *t, struct err *e)
     h = hash_new();
     if (h) {
         hash_add(h, text, n);
+        hash_add(h, &t->run->context->precision, sizeof t->run->context->precision);
         hash_add(h, t->run->context->visited, t->run->n_rows);
         r = hash_sequences(&t->s, h, e);
         hash_hex(h, t->hash);
@@ -144,7 +146,8 @@ static int compute(const struct table *t, float *x, struct err *e)
     struct model_options o = {.backend = c->backend,
                               .head = t->q->head,
                               .outputs = t->q->head == HEAD_CLASSIFY ? t->run->K : 1,
-                              .keep_head = 1};
+                              .keep_head = 1,
+                              .precision = c->precision};
     struct model *m = NULL;
     int r = model_default_pooling(t->model, o.head, &o.pooling, e);
 

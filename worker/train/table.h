@@ -22,6 +22,7 @@ struct run_context {
     const unsigned char *visited; /* (n_rows): training rows the run will see */
     volatile int *stop; /* non-zero: stop with ERR_STOPPED; set by a control word too */
     struct link *link;
+    enum op_precision precision; /* of the stage, so of its tables */
 };
 
 struct table_request {

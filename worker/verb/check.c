@@ -1,9 +1,9 @@
 /* hone check: every problem of a job at once, then its plan: rows, tokens, steps,
  * parameters and peak memory per rank of each stage, before anything is started.
  *
- * Memory of a stage = weights + gradients + two AdamW moments + packed copies of matrices
- * (4 bytes each) + what a dry run of the largest micro-batch holds + token ids + rows.
- * Code, libraries and the allocator's slack come on top. */
+ * Memory of a stage = weights + gradients + two AdamW moments (4 bytes each) + packed
+ * copies of matrices (4 or, in bf16, 2) + what a dry run of the largest micro-batch holds +
+ * token ids + rows. Code, libraries and the allocator's slack come on top. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +15,7 @@
 #include "worker/spec/spec.h"
 #include "worker/stage/stage.h"
 #include "worker/tok/tok.h"
+#include "worker/train/precision.h"
 #include "worker/train/trainer.h"
 #include "worker/verb/verb.h"
 
@@ -56,6 +57,8 @@ struct plan {
     struct dataset data[SPLITS];
     struct tok *tok;
     const struct backend *backend;
+    enum op_precision precision; /* what a run started now would take */
+    double speedup;              /* of bf16, where that was measured; else 0 */
     struct encode_spec encode;
     struct model_info info;
     struct stage_plan stage[STAGES_SHOWN];
@@ -157,6 +160,7 @@ static size_t distinct_ids(const struct sequences *s, long vocab)
  * moments exist for rows that occur alone (a page more or less: two rows for one). */
 static size_t param_bytes(struct model *m, size_t ids, long vocab, long *elements)
 {
+    int narrow = model_get_precision(m) == PRECISION_BF16 && model_get_backend(m)->bf16();
     size_t n, bytes = 0;
     const struct param *p = model_params(m, &n);
 
@@ -169,7 +173,8 @@ static size_t param_bytes(struct model *m, size_t ids, long vocab, long *element
         if (p[i].touched && p[i].rows == vocab && sparse < size)
             state = sparse;
         *elements += p[i].rows * p[i].cols;
-        bytes += size + (p[i].trainable ? 3 * state : 0) + (matrix ? 2 * size : 0);
+        bytes +=
+            size + (p[i].trainable ? 3 * state : 0) + (matrix ? 2 * size >> narrow : 0);
     }
     return bytes;
 }
@@ -187,6 +192,7 @@ static int plan_memory(struct plan *c, struct stage_plan *t, const struct sequen
         .trainable = t->stage->stage->loss != NULL,
         .keep_head = 0,
         .dropout = o->dropout,
+        .precision = c->precision,
         .seed = (uint64_t)c->spec.seed};
     long micro = o->micro_tokens ? o->micro_tokens : TRAINER_MICRO_TOKENS, B;
     struct model *model = NULL;
@@ -269,6 +275,14 @@ static int plan_briefly(struct plan *c, struct err *e)
     return rc;
 }
 
+static void choose_precision(struct plan *c)
+{
+    if (c->spec.resources.precision == ASK_AUTO)
+        c->precision = precision_auto(c->backend, &c->speedup);
+    else
+        c->precision = (enum op_precision)(c->spec.resources.precision - ASK_F32);
+}
+
 /* Everything after a good spec; failures become problems. */
 static void make_plan(struct plan *c)
 {
@@ -292,6 +306,7 @@ static void make_plan(struct plan *c)
                          e.msg);
         return;
     }
+    choose_precision(c);
     for (size_t i = 0; i < c->spec.n_stages && i < STAGES_SHOWN; i++)
         if (plan_stage(c, &c->spec.stage[i], &e)) {
             problems_add(&c->problems, node_get(c->spec.root, "model"), e.mend, "%s",
@@ -342,7 +357,13 @@ static void print_plan(const struct plan *c)
            "most\n",
            c->data[SPLIT_TRAIN].n, c->data[SPLIT_VALIDATION].n, c->data[SPLIT_TEST].n,
            s->task.labels.n, s->data.max_tokens);
-    printf("device  %s\n\n", line);
+    printf("device  %s\n", line);
+    printf("math    matrix products in %s", model_precision_names[c->precision]);
+    if (c->speedup > 0)
+        printf(" (auto: bf16 is %.2f times as fast as f32)", c->speedup);
+    else if (c->spec.resources.precision == ASK_AUTO)
+        printf(" (auto: no instructions for bf16)");
+    printf("\n\n");
     printf("%-10s %12s %10s %14s %8s %6s %9s %10s  %s\n", "stage", "parameters",
            "sequences", "tokens", "steps", "batch", "lr", "memory", "needs");
     for (size_t i = 0; i < c->n; i++) {
@@ -413,7 +434,8 @@ static void write_json(const struct plan *c, struct str *out)
              c->info.family, c->data[SPLIT_TRAIN].n, c->data[SPLIT_VALIDATION].n,
              c->data[SPLIT_TEST].n, c->spec.task.labels.n);
     if (!c->brief)
-        str_addf(out, ", \"peak_bytes\": %zu", peak_bytes(c));
+        str_addf(out, ", \"precision\": \"%s\", \"peak_bytes\": %zu",
+                 model_precision_names[c->precision], peak_bytes(c));
     str_add(out, ", \"stages\": [");
     for (size_t i = 0; i < c->n; i++) {
         str_add(out, i ? ", " : "");

@@ -1,5 +1,7 @@
 /* Classifiers for verbs; see classifier.h. Texts are cut at what the model was trained
- * with (hone.json), else at 512 tokens, and never beyond the model's positions. */
+ * with (hone.json), else at 512 tokens, and never beyond the model's positions. Products
+ * are bf16 where the model was trained so and the processor has instructions for it: then
+ * answers are those that the run's report measured. */
 #include "worker/verb/classifier.h"
 
 #include <stdio.h>
@@ -13,11 +15,20 @@
 
 enum { MAX_TOKENS = 512, NAME_BYTES = 24, HONE_BYTES_MAX = 4 << 20 };
 
+/* Index among model_precision_names, -1: none of them. */
+static int find_precision(const char *name)
+{
+    for (int i = 0; model_precision_names[i]; i++)
+        if (!strcmp(model_precision_names[i], name))
+            return i;
+    return -1;
+}
+
 /* What hone.json says that matters here; without one the defaults stay. */
-static int read_hone(const char *dir, long *max_tokens, struct err *e)
+static int read_hone(const char *dir, long *max_tokens, int *trained, struct err *e)
 {
     char path[FILE_PATH_MAX];
-    const char *head = "classify";
+    const char *head = "classify", *precision = "f32";
     json_t *o = NULL;
     int r = file_join(path, sizeof path, dir, "hone.json", e);
 
@@ -28,6 +39,11 @@ static int read_hone(const char *dir, long *max_tokens, struct err *e)
         r = json_get_string(o, "head", 0, &head, e);
     if (!r)
         r = json_get_long(o, "max_tokens", 0, max_tokens, e);
+    if (!r)
+        r = json_get_string(o, "precision", 0, &precision, e);
+    *trained = find_precision(precision);
+    if (!r && *trained < 0)
+        r = err_set(e, ERR_CORRUPT, "%s: precision is \"%.20s\"", path, precision);
     if (!r && *max_tokens < 4)
         r = err_set(e, ERR_CORRUPT, "%s: max_tokens is %ld", path, *max_tokens);
     if (!r && strcmp(head, "classify")) {
@@ -38,10 +54,28 @@ static int read_hone(const char *dir, long *max_tokens, struct err *e)
     return r;
 }
 
-static int open_model(struct classifier *c, const char *dir, struct err *e)
+/* word: f32, bf16, or NULL or auto: as trained where that is fast. */
+static int choose_precision(const char *word, int trained, const struct backend *b,
+                            enum op_precision *out, struct err *e)
+{
+    int asked = word ? find_precision(word) : -1;
+
+    if (asked < 0 && word && strcmp(word, "auto")) {
+        err_set(e, ERR_USAGE, "--precision \"%.20s\" is none", word);
+        return err_mend(e, "auto, f32 or bf16");
+    }
+    if (asked >= 0)
+        *out = (enum op_precision)asked;
+    else
+        *out = b->bf16() ? (enum op_precision)trained : PRECISION_F32;
+    return 0;
+}
+
+static int open_model(struct classifier *c, const char *dir, const struct backend *b,
+                      enum op_precision precision, struct err *e)
 {
     struct model_options o = {
-        .backend = backend_find("auto"), .head = HEAD_CLASSIFY, .keep_head = 1};
+        .backend = b, .head = HEAD_CLASSIFY, .keep_head = 1, .precision = precision};
     int r = model_default_pooling(dir, HEAD_CLASSIFY, &o.pooling, e);
     struct param *p;
     size_t n;
@@ -80,15 +114,20 @@ static int name_labels(struct classifier *c, struct err *e)
     return 0;
 }
 
-int classifier_open(struct classifier *c, const char *dir, struct err *e)
+int classifier_open(struct classifier *c, const char *dir, const char *precision,
+                    struct err *e)
 {
+    const struct backend *b = backend_find("auto");
     long max_tokens = MAX_TOKENS, positions;
-    int r;
+    enum op_precision chosen = PRECISION_F32;
+    int trained = PRECISION_F32, r;
 
     memset(c, 0, sizeof *c);
-    r = read_hone(dir, &max_tokens, e);
+    r = read_hone(dir, &max_tokens, &trained, e);
     if (!r)
-        r = open_model(c, dir, e);
+        r = choose_precision(precision, trained, b, &chosen, e);
+    if (!r)
+        r = open_model(c, dir, b, chosen, e);
     if (!r)
         r = tok_open(&c->tok, dir, e);
     if (!r)

@@ -19,7 +19,10 @@ struct classifier {
     size_t cap_logits;
 };
 
-int classifier_open(struct classifier *c, const char *dir, struct err *e);
+/* precision: "f32", "bf16", or "auto" (or NULL): what it was trained in (hone.json) where
+ * the processor has instructions for that, else f32. Another word: ERR_USAGE. */
+int classifier_open(struct classifier *c, const char *dir, const char *precision,
+                    struct err *e);
 void classifier_close(struct classifier *c); /* total */
 
 /* *logits: (n, K), valid until the next call; of rows, or of a whole data set. */

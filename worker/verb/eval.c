@@ -19,7 +19,7 @@
 #include "worker/verb/verb.h"
 
 struct eval_args {
-    const char *model, *data, *task;
+    const char *model, *data, *task, *precision;
     struct arg_list set;
     int json;
 };
@@ -217,7 +217,7 @@ static int eval(const struct eval_args *a, struct err *e)
         return err_set(e, ERR_NOMEM, "out of memory");
     v->a = a;
     problems_init(&v->problems, a->task);
-    r = classifier_open(&v->c, a->model, e);
+    r = classifier_open(&v->c, a->model, a->precision, e);
     if (!r)
         r = read_mapping(v, e);
     if (!r)
@@ -246,12 +246,15 @@ int verb_eval(int argc, char **argv)
         ARG_VALUE("--task", "JOB.yaml", "job whose task and data sections map the file",
                   struct eval_args, task),
         ARG_LIST("--set", "KEY=VALUE", "override a key of that job", struct eval_args, set),
+        ARG_VALUE("--precision", "P",
+                  "f32, bf16, or auto: as it was trained, where the processor can",
+                  struct eval_args, precision),
         ARG_SWITCH("--json", "one JSON document on standard output", struct eval_args,
                    json),
         ARG_END};
     static const struct arg_spec spec = {
         "hone eval",
-        "--model DIR --data FILE [--task JOB.yaml] [--json]",
+        "--model DIR --data FILE [--task JOB.yaml] [--precision P] [--json]",
         "Accuracy, macro-F1, MCC, ECE and confusion matrix of a classifier on a file.",
         flags,
         0,

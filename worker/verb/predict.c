@@ -22,7 +22,7 @@
 enum { BATCH_MAX = 512, BATCH_GROWTH = 8, READ_BYTES = 1 << 16, LINE_MAX_BYTES = 16 << 20 };
 
 struct predict_args {
-    const char *model, *input;
+    const char *model, *input, *precision;
     int json; /* there is no other form */
 };
 
@@ -259,7 +259,7 @@ static int predict(const struct predict_args *a, struct err *e)
         return err_set(e, ERR_NOMEM, "out of memory");
     r = input_open(&p->in, a->input, e);
     if (!r)
-        r = classifier_open(&p->c, a->model, e);
+        r = classifier_open(&p->c, a->model, a->precision, e);
     while (!r && !(p->in.eof && p->in.at == p->in.len)) {
         r = collect(p, limit, e);
         if (!r)
@@ -284,11 +284,14 @@ int verb_predict(int argc, char **argv)
                   struct predict_args, model),
         ARG_VALUE("--input", "FILE", "texts; default or -: standard input",
                   struct predict_args, input),
+        ARG_VALUE("--precision", "P",
+                  "f32, bf16, or auto: as it was trained, where the processor can",
+                  struct predict_args, precision),
         ARG_SWITCH("--json", "JSON lines, as without it", struct predict_args, json),
         ARG_END};
     static const struct arg_spec spec = {
         "hone predict",
-        "--model DIR [--input FILE]",
+        "--model DIR [--input FILE] [--precision P]",
         "Labels for texts. A line of input is a JSON object with \"text\" (or \"text1\" "
         "and "
         "\"text2\"), or plain\ntext. A line of output is {\"text\", \"label\", "

@@ -115,7 +115,7 @@ static int verify(int argc, char **argv, struct err *e)
         0};
     struct verify_args a = {.backend = "cpu"};
     struct verify_report r;
-    double rtol = VERIFY_RTOL;
+    struct verify_options o = {.rtol = VERIFY_RTOL};
     int rc = args_parse(&spec, argc, argv, &a, e);
 
     if (rc)
@@ -123,9 +123,10 @@ static int verify(int argc, char **argv, struct err *e)
     if (!a.model || !a.golden)
         return err_set(e, ERR_USAGE, "verify: %s is missing",
                        a.model ? "--golden FILE" : "--model DIR");
-    if (args_double("--rtol", a.rtol, 0, 1, &rtol, e))
+    if (args_double("--rtol", a.rtol, 0, 1, &o.rtol, e))
         return e->code;
-    rc = verify_run(a.model, a.golden, a.backend, rtol, &r, e);
+    o.backend = a.backend;
+    rc = verify_run(a.model, a.golden, &o, &r, e);
     if (!rc) {
         qsort(r.row, r.n, sizeof *r.row, worst_first);
         if (a.json)

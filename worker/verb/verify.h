@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "kernels/op.h"
 
 struct verify_row {
     const char *name; /* as in the golden file */
@@ -16,6 +17,7 @@ struct verify_row {
     double diff;      /* |got - want| of the worst element */
     double got, want; /* its values */
     double share;     /* worst |got - want| / (rtol * max(1, |want|)): above 1 fails */
+    double rms;       /* norm of got - want by that of want */
 };
 
 struct verify_report {
@@ -27,7 +29,13 @@ struct verify_report {
 
 #define VERIFY_RTOL 5e-5
 
-int verify_run(const char *model, const char *golden, const char *backend, double rtol,
+struct verify_options {
+    const char *backend;
+    enum op_precision precision; /* `hone verify`: f32, always */
+    double rtol;
+};
+
+int verify_run(const char *model, const char *golden, const struct verify_options *o,
                struct verify_report *out, struct err *e);
 void verify_fini(struct verify_report *r);
 

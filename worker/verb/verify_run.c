@@ -123,6 +123,7 @@ static int compare(struct check *c, const char *name, const float *got, long n,
 {
     const float *want = golden_get(&c->g, name, n, e);
     struct verify_row *row = want ? add_row(c, name, e) : NULL;
+    double off = 0, size = 0;
 
     if (!row)
         return e->code;
@@ -134,6 +135,8 @@ static int compare(struct check *c, const char *name, const float *got, long n,
 
         if (!isfinite(share))
             share = diff = INFINITY;
+        off += diff * diff;
+        size += (double)want[i] * want[i];
         if (share <= row->share)
             continue;
         row->share = share;
@@ -141,6 +144,7 @@ static int compare(struct check *c, const char *name, const float *got, long n,
         row->got = got[i];
         row->want = want[i];
     }
+    row->rms = size > 0 ? sqrt(off / size) : off > 0 ? INFINITY : 0;
     c->r->compared++;
     c->r->failed += row->share > 1;
     return 0;
@@ -374,14 +378,19 @@ static enum head_kind head_wanted(const struct golden *g, const struct model_inf
     return info->causal ? HEAD_CAUSAL : HEAD_MASKED;
 }
 
-static int open_model(struct check *c, const char *dir, const char *backend, struct err *e)
+static int open_model(struct check *c, const char *dir, const struct verify_options *v,
+                      struct err *e)
 {
-    struct model_options o = {.dropout = 0, .keep_head = 1, .trainable = 1};
+    struct model_options o = {.dropout = 0,
+                              .keep_head = 1,
+                              .trainable = 1,
+                              .backend = backend_find(v->backend),
+                              .precision = v->precision};
     struct model_info info;
 
-    o.backend = backend_find(backend);
     if (!o.backend)
-        return err_set(e, ERR_USAGE, "device \"%s\": %s", backend, backend_reason(backend));
+        return err_set(e, ERR_USAGE, "device \"%s\": %s", v->backend,
+                       backend_reason(v->backend));
     if (model_read_info(dir, &info, e))
         return e->code;
     o.head = head_wanted(&c->g, &info);
@@ -398,13 +407,13 @@ static int open_model(struct check *c, const char *dir, const char *backend, str
     return 0;
 }
 
-static int run(struct check *c, const char *model, const char *golden, const char *backend,
-               struct err *e)
+static int run(struct check *c, const char *model, const char *golden,
+               const struct verify_options *v, struct err *e)
 {
     struct forward_options o = {.keep_layers = 1};
     enum head_kind head;
 
-    if (golden_open(&c->g, golden, e) || open_model(c, model, backend, e))
+    if (golden_open(&c->g, golden, e) || open_model(c, model, v, e))
         return e->code;
     c->r->row = arena_array(&c->r->arena, c->g.file.n + 1, sizeof *c->r->row);
     if (!c->r->row)
@@ -424,7 +433,7 @@ static int run(struct check *c, const char *model, const char *golden, const cha
     return list_unknown(c, e);
 }
 
-int verify_run(const char *model, const char *golden, const char *backend, double rtol,
+int verify_run(const char *model, const char *golden, const struct verify_options *o,
                struct verify_report *out, struct err *e)
 {
     struct check c = {.r = out};
@@ -432,8 +441,8 @@ int verify_run(const char *model, const char *golden, const char *backend, doubl
 
     memset(out, 0, sizeof *out);
     e->code = 0;
-    out->rtol = rtol;
-    rc = run(&c, model, golden, backend, e);
+    out->rtol = o->rtol;
+    rc = run(&c, model, golden, o, e);
     tape_free(c.t);
     model_close(c.m);
     golden_close(&c.g);

@@ -1,7 +1,8 @@
 /* y = act(x w^T + b), the weight as PyTorch stores it: (out, in).
  *
  * Backward: dz = dy act'(z); dw += dz^T x; db += column sums of dz; dx = dz w.
- * The value before the activation is kept only where a gradient will need it. */
+ * The value before the activation is kept only where a gradient will need it. All three
+ * products have the weight's precision. */
 #include <string.h>
 
 #include "worker/tape/rule.h"
@@ -26,7 +27,8 @@ static int weight_gradient(struct tape *t, const struct linear_node *n, const fl
                             .ldb = w->cols,
                             .c = w->grad,
                             .ldc = w->cols,
-                            .accumulate = 1};
+                            .accumulate = 1,
+                            .precision = w->precision};
 
     TAPE_RUN(t, matmul, &a);
     /* A table that is also a matrix (tied): now every row has a gradient. */
@@ -63,7 +65,8 @@ static int backward(struct tape *t, struct tape_node *node)
                                 .b = n->w->data,
                                 .ldb = K,
                                 .ldc = K,
-                                .pack = &n->w->pack[1]};
+                                .pack = &n->w->pack[1],
+                                .precision = n->w->precision};
 
         a.c = tape_grad_target(t, n->x, &a.accumulate);
         TAPE_RUN(t, matmul, &a);
@@ -109,7 +112,8 @@ struct tensor *tape_linear(struct tape *t, struct tensor *x, struct param *w,
                                 .pre = n && n->node.keep[0] ? n->node.keep[0]->p : NULL,
                                 .c = y->data,
                                 .ldc = w->rows,
-                                .pack = &w->pack[0]};
+                                .pack = &w->pack[0],
+                                .precision = w->precision};
 
         TAPE_RUN(t, matmul, &a);
     }
