@@ -4,7 +4,7 @@
 
 packages_build=(build-essential cmake ninja-build pkg-config libuv1-dev libprotobuf-c-dev
     protobuf-c-compiler libsqlite3-dev libyaml-dev libjansson-dev libutf8proc-dev
-    libxxhash-dev libmd-dev zlib1g-dev libzstd-dev libssl-dev)
+    libxxhash-dev libmd-dev zlib1g-dev libzstd-dev libopenmpi-dev openmpi-bin libssl-dev)
 packages_fetch=(python3 python3-pip ca-certificates)
 packages_test=(libcmocka-dev clang-format-14 python3 procps)
 

@@ -1,8 +1,10 @@
 /* hone-worker: what trains. `hone-worker JOB.yaml` runs a job's stages (or one) to their
  * end with files and log lines as its output; a verb as the first word answers and ends.
+ * Started by mpirun it is one rank of several.
  *
- * SIGINT and SIGTERM ask for a checkpoint and a stop at the next step boundary; a second
- * one ends the process at once. */
+ * SIGINT, SIGTERM and SIGUSR1 (which mpirun passes on) ask for a checkpoint and a stop at
+ * the next step boundary; a second one ends the process at once. An error is printed by
+ * one rank alone: rank 0, or where that is lost the lowest that is left. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,7 +13,9 @@
 #include <unistd.h>
 
 #include "base/args.h"
+#include "base/log.h"
 #include "base/standard.h"
+#include "worker/dist/cluster.h"
 #include "worker/link/link.h"
 #include "worker/train/run.h"
 #include "worker/verb/verb.h"
@@ -38,10 +42,11 @@ static const struct arg_spec spec = {
     .program = "hone-worker",
     .usage =
         "JOB.yaml [--stage NAME] [--out DIR] [--resume] [--set KEY=VALUE]... [--check]",
-    .help =
-        "Trains the stages of a job. Also: --describe (stages, options, families and "
-        "back ends as JSON),\n--version, and the verbs check, data, doctor, eval, predict, "
-        "tokenize, verify (see hone-worker VERB --help).",
+    .help = "Trains the stages of a job; `mpirun -n N hone-worker JOB.yaml` with N ranks "
+            "that share each batch.\nSIGUSR1 or SIGTERM: save a checkpoint and stop. "
+            "Also: --describe (stages, options, families and "
+            "back ends as JSON),\n--version, and the verbs check, data, doctor, "
+            "eval, predict, tokenize, verify (see hone-worker VERB --help).",
     .flags = flags,
     .words_min = 1,
     .words_max = 1,
@@ -63,7 +68,7 @@ static int set_signals(struct err *e)
     struct sigaction ignore = {.sa_handler = SIG_IGN};
 
     if (sigaction(SIGINT, &stop, NULL) || sigaction(SIGTERM, &stop, NULL) ||
-        sigaction(SIGPIPE, &ignore, NULL))
+        sigaction(SIGUSR1, &stop, NULL) || sigaction(SIGPIPE, &ignore, NULL))
         return err_errno(e, ERR_FAILED, errno, "signal handlers");
     return 0;
 }
@@ -83,14 +88,87 @@ static int check(const struct worker_args *a)
     return verb_check(n, argv);
 }
 
+/* Another rank of this host is lost: every rank ends at once, one says why. The others
+ * leave it the time to do so. */
+static void on_lost(void *arg, const char *message, int report)
+{
+    struct err e = {0};
+
+    (void)arg;
+    if (!report) {
+        sleep(2);
+        _exit(1);
+    }
+    err_set(&e, ERR_FAILED, "%s", message);
+    err_mend(&e, "go on from the newest checkpoint with --resume");
+    err_print(&e, "hone");
+    link_done(run_link, err_exit_status(ERR_FAILED), message);
+    usleep(run_link ? 500000 : 0); /* the uplink's thread sends it */
+    _exit(1);
+}
+
+/* mpirun waits for ever for a host that it cannot reach, deaf to SIGTERM: end it, so that
+ * who waits for it hears of our failure. */
+static void end_launcher(void)
+{
+    static const char *const names[] = {"mpirun", "orterun", "mpiexec",
+                                        "orted",  "prterun", "prted"};
+    char path[64], name[32] = "";
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)getppid());
+    f = fopen(path, "re");
+    if (!f)
+        return;
+    if (fgets(name, sizeof name, f))
+        name[strcspn(name, "\n")] = 0;
+    fclose(f);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(name, names[i]))
+            kill(getppid(), SIGKILL);
+}
+
+static int open_ranks(struct comm **out, struct err *e)
+{
+    struct cluster_setup s = {.lost = on_lost};
+    int r;
+
+    *out = NULL;
+    if (!mpi_launched())
+        return 0;
+    r = mpi_load(&s.mpi, e);
+    return r ? r : cluster_open(out, &s, e);
+}
+
+/* The last word of a run over several ranks: once for all of them. */
+static int end_ranks(struct comm *c, int r, struct err *e)
+{
+    int locals, broken = cluster_is_broken(c);
+    int speaks = c->rank == 0 || (broken && cluster_local(c, &locals) == 0);
+
+    cluster_close(c, !r || *c->verdict == r);
+    r = r && speaks ? verb_result(r, e) : err_exit_status(r);
+    if (broken)
+        end_launcher();
+    return r;
+}
+
 static int train(int argc, char **argv)
 {
     struct worker_args a = {0};
     struct err e = {0};
-    int r = args_parse(&spec, argc, argv, &a, &e);
+    struct comm *ranks;
+    int r = open_ranks(&ranks, &e);
 
-    if (!r && a.check)
+    if (r)
+        return verb_result(r, &e);
+    if (ranks && ranks->rank)
+        log_set_level(LOG_ERROR);
+    r = args_parse(&spec, argc, argv, &a, &e);
+    if (!r && a.check) {
+        cluster_close(ranks, 1);
         return check(&a);
+    }
     if (!r)
         r = set_signals(&e);
     if (!r) {
@@ -98,11 +176,13 @@ static int train(int argc, char **argv)
                                 .set = a.set.item,
                                 .stage = a.stage,
                                 .out = a.out,
-                                .resume = a.resume};
+                                .resume = a.resume,
+                                .comm = ranks ? ranks : comm_self(),
+                                .threads = ranks ? cluster_threads(ranks) : 0};
 
         r = run_job(&o, &e);
     }
-    return verb_result(r, &e);
+    return ranks ? end_ranks(ranks, r, &e) : verb_result(r, &e);
 }
 
 static int run(int argc, char **argv)

@@ -1,11 +1,14 @@
 /* Communication between the ranks of one stage: a table that each transport fills.
  *
- * `self` (one rank) is the only transport here: every collective is the identity. MPI and
- * NCCL fill the same table. All functions are collective (every rank calls them in the same
- * order) and return 0 or a negative ERR_ code.
+ * `self` (one rank): every collective is the identity. `cluster` (cluster.h): ranks that
+ * MPI started, through shared memory inside a host and MPI between hosts. NCCL fills the
+ * same table. All functions but grad_start() are collective (every rank calls them in the
+ * same order) and return 0 or a negative ERR_ code.
  *
- * Invariant: agree() comes before any collective that a local failure would skip, so no
- * rank is left waiting: it returns the most severe code of all ranks to all of them. */
+ * Invariants: comm_agree() comes before any collective that a local failure would skip, so
+ * no rank is left waiting. Sums go in order of rank: the same world gives the same bits. A
+ * rank that dies or stops is noticed by `watch`, not by the collectives that wait for it.
+ */
 #ifndef WORKER_DIST_COMM_H
 #define WORKER_DIST_COMM_H
 
@@ -13,9 +16,38 @@
 
 #include "base/err.h"
 
+/* What a rank is doing, for the message when it is lost. */
+enum comm_phase {
+    COMM_LOAD,
+    COMM_FORWARD,
+    COMM_BACKWARD,
+    COMM_REDUCE,
+    COMM_UPDATE,
+    COMM_EVAL,
+    COMM_SAVE,
+    COMM_PHASES
+};
+extern const char *const comm_phase_names[COMM_PHASES];
+
+/* Gradients of n elements in one row of memory, summed over the ranks in buckets while
+ * backward goes on. Where the optimizer is sharded (ZeRO-1: Rajbhandari et al. 2020, stage
+ * 1) a rank gets the sums of the part it owns, updates that part of the parameters, and
+ * param_gather() makes all of them whole everywhere; else every rank owns everything. */
+struct comm_grad {
+    size_t n;            /* elements */
+    const size_t *bound; /* (buckets + 1): bucket b is [bound[b], bound[b + 1]) */
+    int buckets, shard;
+    /* Set by grad_open(): */
+    float *grad;       /* (n), zeroed */
+    float *param;      /* (n) shared by the ranks of a host; NULL: parameters stay put */
+    size_t *from, *to; /* (buckets): what this rank owns */
+    void *state;       /* the transport's */
+};
+
 struct comm {
     const char *name;
     int rank, world;
+    const char *host; /* of this rank */
     void *state;
     int (*all_reduce)(const struct comm *c, float *x, size_t n, struct err *e); /* sum */
     /* out: world * bytes, in order of rank. */
@@ -23,11 +55,49 @@ struct comm {
                       struct err *e);
     int (*broadcast)(const struct comm *c, void *p, size_t bytes, int root, struct err *e);
     int (*barrier)(const struct comm *c, struct err *e);
-    /* *code: 0 or a local ERR_ code or control word; afterwards the same on all ranks: the
-     * least (most severe) one. */
-    int (*agree)(const struct comm *c, int *code, struct err *e);
+
+    int *verdict; /* the failure that comm_agree() last found; NULL: not kept */
+
+    /* NULL where there is one rank. */
+    int (*grad_open)(const struct comm *c, struct comm_grad *g, struct err *e);
+    void (*grad_close)(const struct comm *c, struct comm_grad *g); /* total */
+    /* This rank's gradients of a bucket are complete. Never waits; in any order. */
+    void (*grad_start)(const struct comm *c, struct comm_grad *g, int bucket);
+    /* All buckets have been started here: wait until the owned parts hold the sums and no
+     * rank reads gradients any more. */
+    int (*grad_wait)(const struct comm *c, struct comm_grad *g, struct err *e);
+    /* The owned parts of g->param (or `param`, where that is NULL) are new. */
+    int (*param_gather)(const struct comm *c, struct comm_grad *g, struct err *e);
+
+    void (*note)(const struct comm *c, enum comm_phase phase, long step);
+    /* Longest time that another host may be silent within a collective, in seconds. */
+    void (*patience)(const struct comm *c, double seconds);
 };
 
 const struct comm *comm_self(void);
+
+/* r: what this rank's part of the work returned, with *e filled where it failed. Returns
+ * the same on every rank: 0, or the most severe code of all with the message of the lowest
+ * rank that has it ("rank 1 on node-b: ..." when that is another). */
+int comm_agree(const struct comm *c, int r, struct err *e);
+
+/* *flags of all ranks, or-ed. */
+int comm_any(const struct comm *c, unsigned *flags, struct err *e);
+
+/* Do all ranks hold the same n bytes? ERR_CONFIG names the rank that differs and `what`. */
+int comm_same(const struct comm *c, const char *what, const void *p, size_t n,
+              struct err *e);
+
+static inline void comm_note(const struct comm *c, enum comm_phase phase, long step)
+{
+    if (c->note)
+        c->note(c, phase, step);
+}
+
+static inline void comm_patience(const struct comm *c, double seconds)
+{
+    if (c->patience)
+        c->patience(c, seconds);
+}
 
 #endif

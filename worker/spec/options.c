@@ -8,6 +8,7 @@
 static const char *const ties_names[] = {"low", "high", NULL};
 static const char *const device_names[] = {"auto", "cpu", "cuda", NULL};
 static const char *const precision_names[] = {"auto", "f32", "bf16", "fp16", NULL};
+static const char *const shard_names[] = {"auto", "false", "true", NULL};
 static const char *const schedule_names[] = {"linear", "cosine", "constant", NULL};
 static const char *const select_names[] = {"best", "last", NULL};
 static const char *const dropout_words[] = {"model", NULL};
@@ -47,6 +48,9 @@ const struct opt resource_options[] = {
     OPT_ENUM(struct resources, device, 0, device_names, "where to compute"),
     OPT_ENUM(struct resources, precision, 0, precision_names,
              "of matrix products; auto: bf16 where it is measured to be faster"),
+    OPT_ENUM(struct resources, shard_optimizer, 0, shard_names,
+             "ZeRO-1: each process keeps and updates its part of the optimizer's state; "
+             "auto: with several processes"),
     OPT_END,
 };
 

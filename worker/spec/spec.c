@@ -186,7 +186,6 @@ static void read_resources(struct reading *r)
 {
     struct resources *o = &r->s->resources;
     const struct node *at = r->keys.resources;
-    char where[FILE_PATH_MAX];
 
     opt_defaults(resource_options, o);
     opt_apply(resource_options, o, at, r->s->folder, NULL, &r->s->arena, r->p);
@@ -195,12 +194,6 @@ static void read_resources(struct reading *r)
                      "device \"%s\" cannot be used here: %s", spec_device(r->s),
                      backend_reason(spec_device(r->s)));
     read_precision(r);
-    if (o->workers > 1) {
-        find_line(r, node_get(at, "workers"), where);
-        problems_warn(r->p, where, "",
-                      "\"workers\" is %ld, this build runs one process with all threads",
-                      o->workers);
-    }
 }
 
 /* What the stages ask of the splits. */

@@ -20,7 +20,7 @@ struct tape_block {
     int refs;
 };
 
-enum { NODE_OUT_MAX = 2, NODE_KEEP_MAX = 4 };
+enum { NODE_OUT_MAX = 2, NODE_KEEP_MAX = 4, NODE_PARAM_MAX = 3 };
 
 struct tape_node {
     /* Runs when at least one output has a gradient. */
@@ -28,6 +28,7 @@ struct tape_node {
     struct tape_node *before;
     struct tensor *out[NODE_OUT_MAX];
     struct tape_block *keep[NODE_KEEP_MAX]; /* forward's by-products */
+    struct param *param[NODE_PARAM_MAX];    /* whose gradients it adds to */
 };
 
 /* The micro-batch in the back end's memory. */
@@ -74,6 +75,8 @@ struct tape {
     int dropout;
     uint64_t key;
     uint32_t site;
+    void (*param_done)(void *arg, struct param *p); /* or NULL */
+    void *param_arg;
     int *count; /* scratch of the counting sort; grows */
     size_t cap_count;
 };
@@ -105,6 +108,9 @@ struct tensor *tape_alias(struct tape *t, struct tensor *x, int needs_grad);
 void *tape_record(struct tape *t, size_t size,
                   int (*backward)(struct tape *, struct tape_node *), struct tensor *y,
                   struct tensor *z);
+
+/* The node's backward adds to p's gradient (where p trains). */
+void tape_adds_to(struct tape_node *node, struct param *p);
 
 /* Gradients. tape_grad_new: a fresh, unset gradient block for an operator to fill, to be
  * handed over with tape_grad_put(), which adds when x has one already. tape_grad_own: x's

@@ -40,13 +40,41 @@ void tape_free(struct tape *t)
     mem_free(t);
 }
 
+static void let_params_go(struct tape *t, struct tape_node *node)
+{
+    for (int i = 0; i < NODE_PARAM_MAX && node->param[i]; i++)
+        if (!--node->param[i]->pending && t->param_done)
+            t->param_done(t->param_arg, node->param[i]);
+}
+
+void tape_on_param(struct tape *t, void (*done)(void *arg, struct param *p), void *arg)
+{
+    t->param_done = done;
+    t->param_arg = arg;
+}
+
+void tape_adds_to(struct tape_node *node, struct param *p)
+{
+    int i = 0;
+
+    if (!param_trains(p))
+        return;
+    while (i < NODE_PARAM_MAX && node->param[i])
+        i++;
+    invariant(i < NODE_PARAM_MAX);
+    node->param[i] = p;
+    p->pending++;
+}
+
 void tape_reset(struct tape *t, enum tape_mode mode)
 {
+    t->param_done = NULL;
+    for (; t->last; t->last = t->last->before) /* a backward that never came */
+        let_params_go(t, t->last);
     t->mode = mode;
     t->err.code = 0;
     t->err.msg[0] = t->err.mend[0] = 0;
     arena_reset(&t->arena);
-    t->last = NULL;
     t->dropout = 0;
     t->site = 0;
     memset(&t->batch, 0, sizeof t->batch);
@@ -375,6 +403,7 @@ int tape_backward(struct tape *t, struct err *e)
         if (reached)
             node->backward(t, node);
         give_outputs(t, node);
+        let_params_go(t, node);
         t->last = node->before;
     }
     return tape_result(t, e);

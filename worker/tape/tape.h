@@ -29,6 +29,7 @@ struct param {
     int trainable;
     int decay;              /* weight decay applies (not to biases and norms) */
     int new_head;           /* made by us, not in the checkpoint */
+    int pending;            /* nodes of the tape that will still add to the gradient */
     unsigned char *touched; /* embeddings: rows met since gradients were zeroed; host */
     unsigned char *live;    /* embeddings: rows that ever had a gradient; host */
     enum op_precision precision; /* of products with it */
@@ -71,6 +72,10 @@ void tape_set_dropout(struct tape *t, uint64_t key);
  * only tape_peak() and tape_reset() may follow. In mode PLAN `grad` is not read. */
 int tape_seed(struct tape *t, struct tensor *x, const float *grad);
 int tape_backward(struct tape *t, struct err *e);
+
+/* Until the next reset: call `done` within tape_backward() for each parameter whose
+ * gradient this micro-batch will not change any more. */
+void tape_on_param(struct tape *t, void (*done)(void *arg, struct param *p), void *arg);
 
 /* Bytes of step memory needed since the last reset (the highest address in use). */
 size_t tape_peak(const struct tape *t);

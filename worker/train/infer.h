@@ -1,12 +1,14 @@
 /* Inference: a model in eval mode over many sequences, longest first, in micro-batches.
  *
  * Results do not depend on the micro-batch (row invariance), so tables computed here agree
- * bit for bit with what training's forward gives with dropout off. */
+ * bit for bit with what training's forward gives with dropout off; nor on the number of
+ * ranks that share the work: every rank ends with all results. */
 #ifndef WORKER_TRAIN_INFER_H
 #define WORKER_TRAIN_INFER_H
 
 #include "base/err.h"
 #include "worker/data/encode.h"
+#include "worker/dist/comm.h"
 #include "worker/model/model.h"
 
 struct infer_options {
@@ -14,6 +16,7 @@ struct infer_options {
     void (*progress)(void *arg, size_t done, size_t n);
     void *arg;
     const volatile int *stop; /* non-zero: ERR_STOPPED at the next micro-batch */
+    const struct comm *comm;  /* the work is shared by its ranks (collective); or NULL */
 };
 
 /* out: (n sequences, O) in the order of `s`; value: (n) or NULL. */

@@ -142,18 +142,20 @@ static int wants_reward_input(const struct spec *spec)
     return 0;
 }
 
-int job_open(struct job *j, const struct spec *spec, struct err *e)
+int job_open(struct job *j, const struct spec *spec, const struct comm *comm, int threads,
+             struct err *e)
 {
     int r;
 
     memset(j, 0, sizeof *j);
     j->spec = spec;
+    j->comm = comm;
     j->K = (int)spec->task.labels.n;
     j->backend = backend_find(spec_device(spec));
     if (!j->backend)
         return err_set(e, ERR_DEVICE, "device \"%s\" cannot be used here: %s",
                        spec_device(spec), backend_reason(spec_device(spec)));
-    j->backend->set_threads((int)spec->resources.threads);
+    j->backend->set_threads(threads);
     r = load_data(j, e);
     if (!r && !j->data[SPLIT_TRAIN].n)
         r = err_set(e, ERR_CONFIG, "the training split has no rows");

@@ -11,12 +11,14 @@
 #include "kernels/backend.h"
 #include "worker/data/dataset.h"
 #include "worker/data/encode.h"
+#include "worker/dist/comm.h"
 #include "worker/spec/spec.h"
 #include "worker/tok/tok.h"
 
 struct job {
     const struct spec *spec;
     const struct backend *backend;
+    const struct comm *comm;
     struct tok *tok;
     struct encode_spec encode;
     struct dataset data[SPLITS];
@@ -25,7 +27,9 @@ struct job {
     char data_hash[33]; /* of the training rows: text and label */
 };
 
-int job_open(struct job *j, const struct spec *spec, struct err *e);
+/* threads: of this rank; 0: all it may use. */
+int job_open(struct job *j, const struct spec *spec, const struct comm *comm, int threads,
+             struct err *e);
 void job_close(struct job *j); /* total */
 
 #endif

@@ -32,6 +32,8 @@ int loop_record(struct loop *l, const char *split, const struct metric_list *m,
     double epoch = (double)l->p.step / (double)l->steps_per_epoch;
     int r;
 
+    if (!loop_leads(l))
+        return 0;
     curve_format(&line, l->p.step, epoch, loop_elapsed(l), split, m);
     if (str_failed(&line)) {
         str_fini(&line);
@@ -73,13 +75,17 @@ int loop_measure(struct loop *l, struct model *m, const struct sequences *s,
     struct infer_options o = {.micro_tokens = l->c->micro_tokens,
                               .progress = infer_progress,
                               .arg = l,
-                              .stop = l->o.stop};
+                              .stop = l->o.stop,
+                              .comm = l->comm};
     float *x = mem_array(s->n * (size_t)model_outputs(m), sizeof *x);
     int *label = mem_array(d->n + 1, sizeof *label);
     int r = 0;
 
+    comm_note(l->comm, COMM_EVAL, l->p.step);
+    comm_patience(l->comm, LOOP_PATIENCE);
     if (!x || !label)
         r = err_set(e, ERR_NOMEM, "evaluation: out of memory");
+    r = comm_agree(l->comm, r, e);
     if (!r)
         r = infer_outputs(m, s, &o, x, NULL, e);
     for (size_t i = 0; !r && i < d->n; i++)
@@ -100,8 +106,11 @@ int loop_save_model(struct loop *l, const char *name, struct err *e)
 {
     char tmp[FILE_PATH_MAX];
     struct err ignored;
-    int r = state_begin(l->dir, name, tmp, e);
+    int r;
 
+    if (!loop_leads(l))
+        return 0;
+    r = state_begin(l->dir, name, tmp, e);
     if (!r)
         r = model_save(l->model, tmp, l->extra, e);
     if (!r)
@@ -120,23 +129,27 @@ int loop_save(struct loop *l, struct err *e)
                          .trainer = l->trainer,
                          .run = &l->run,
                          .progress = &l->p,
-                         .extra = l->extra};
+                         .extra = l->extra,
+                         .comm = l->comm};
     int r;
 
     if (l->saved == l->p.step)
         return 0;
+    comm_note(l->comm, COMM_SAVE, l->p.step);
+    comm_patience(l->comm, LOOP_PATIENCE);
     link_progress(l->o.link, "save", l->p.step, l->total, "{}");
     l->p.elapsed = loop_elapsed(l);
     l->p.metrics_bytes = (long)l->curve.size;
     l->p.events_bytes = (long)l->events.size;
-    r = curve_sync(&l->curve, e);
-    if (!r)
+    r = loop_leads(l) ? curve_sync(&l->curve, e) : 0;
+    if (!r && loop_leads(l))
         r = tfevents_sync(&l->events, e);
+    r = comm_agree(l->comm, r, e);
     if (!r)
         r = snapshot_save(&s, e);
     if (!r)
         l->saved = l->p.step;
-    if (!r)
+    if (!r && loop_leads(l))
         r = state_prune(l->dir, l->c->keep ? (size_t)l->c->keep : 2, e);
     return r;
 }
@@ -147,6 +160,8 @@ static int save_best(struct loop *l, struct err *e)
     char checkpoint[FILE_PATH_MAX], tmp[FILE_PATH_MAX];
     int r;
 
+    if (!loop_leads(l))
+        return 0;
     if (l->saved != l->p.step)
         return loop_save_model(l, "best", e);
     state_path(checkpoint, l->dir, l->saved);
@@ -353,19 +368,29 @@ static int skipped_step(struct loop *l, const char *tensor, struct err *e)
     return err_mend(e, "lower lr; the last good checkpoint is kept in %s", l->dir);
 }
 
+/* Seconds another host may be silent within a step: ten times the longest one so far. */
+static double patience_of(const struct loop *l)
+{
+    double x = 10 * l->longest;
+
+    return l->longest == 0 ? 120 : x < 20 ? 20 : x;
+}
+
 static int train(struct loop *l, struct err *e)
 {
     const uint32_t *example = NULL;
     struct step_result s;
     size_t n = 0;
     double begin = clock_now(), seconds;
-    int r = batch_of(l, &example, &n, e);
+    int r = comm_agree(l->comm, batch_of(l, &example, &n, e), e);
 
+    comm_patience(l->comm, patience_of(l));
     if (!r)
         r = trainer_step(l->trainer, l->p.step, example, n, &s, e);
     if (r)
         return err_wrap(e, "%s: step %ld", l->o.stage->name, l->p.step + 1);
     seconds = clock_now() - begin;
+    l->longest = seconds > l->longest ? seconds : l->longest;
     add_to_interval(&l->p.interval, &s);
     l->p.interval.seconds += seconds;
     l->p.seconds += seconds;
@@ -394,21 +419,30 @@ static int due(const struct loop *l, long every)
     return l->p.step > 0 && (l->p.step % every == 0 || l->p.step >= l->total);
 }
 
-/* What comes next at this boundary. */
-static enum phase next_phase(struct loop *l)
+/* What a rank has to say at a boundary. */
+enum { SAY_SAVE = 1, SAY_STOP = 2, SAY_ABORT = 4, SAY_FAILED = 8 };
+
+static unsigned say(struct loop *l, int failed)
 {
     enum link_control word = link_control(l->o.link);
-    int code = 0;
-    struct err e;
+    unsigned say = failed ? SAY_FAILED : 0;
 
     if (word == CONTROL_CHECKPOINT)
+        say |= SAY_SAVE;
+    if (*l->o.stop || word == CONTROL_STOP)
+        say |= SAY_STOP;
+    if (word == CONTROL_ABORT)
+        say |= SAY_STOP | SAY_ABORT;
+    return say;
+}
+
+/* What comes next at this boundary, the same on all ranks. */
+static enum phase next_phase(struct loop *l, unsigned said)
+{
+    if (said & SAY_SAVE)
         l->want_save = 1;
-    if (*l->o.stop || word == CONTROL_STOP || word == CONTROL_ABORT)
-        code = ERR_STOPPED;
-    if (comm_self()->agree(comm_self(), &code, &e))
-        code = ERR_STOPPED;
-    if (code) {
-        l->want_save = word != CONTROL_ABORT;
+    if (said & SAY_STOP) {
+        l->want_save = !(said & SAY_ABORT);
         return PHASE_STOP;
     }
     if (l->validation.n && due(l, l->eval_every) && l->p.evaluated != l->p.step)
@@ -431,37 +465,53 @@ static int stop(struct loop *l, struct err *e)
     return err_mend(e, "go on with --resume");
 }
 
+static int run_phase(struct loop *l, enum phase phase, struct err *e)
+{
+    int r = 0;
+
+    switch (phase) {
+    case PHASE_TRAIN:
+        r = fault_hit(FAULT_STEP) ? err_errno(e, ERR_IO, errno, "step boundary") : 0;
+        r = comm_agree(l->comm, r, e);
+        return r ? r : train(l, e);
+    case PHASE_EVAL:
+        r = evaluate(l, e);
+        return r == ERR_STOPPED ? 0 : r; /* the boundary sees the request again */
+    case PHASE_SAVE:
+        l->want_save = 0;
+        return loop_save(l, e);
+    case PHASE_BEST:
+        l->want_best = 0;
+        return save_best(l, e);
+    case PHASE_STOP:
+        return stop(l, e);
+    case PHASE_FINAL:
+        break;
+    }
+    return r;
+}
+
+/* At every boundary the ranks tell each other what happened and what is wanted. */
 static int run_phases(struct loop *l, struct err *e)
 {
-    for (;;) {
-        enum phase phase = next_phase(l);
-        int r = 0;
+    int r = 0;
 
-        switch (phase) {
-        case PHASE_TRAIN:
-            r = fault_hit(FAULT_STEP) ? err_errno(e, ERR_IO, errno, "step boundary")
-                                      : train(l, e);
-            break;
-        case PHASE_EVAL:
-            r = evaluate(l, e);
-            if (r == ERR_STOPPED)
-                r = 0; /* the boundary sees the request again */
-            break;
-        case PHASE_SAVE:
-            l->want_save = 0;
-            r = loop_save(l, e);
-            break;
-        case PHASE_BEST:
-            l->want_best = 0;
-            r = save_best(l, e);
-            break;
-        case PHASE_FINAL:
+    for (;;) {
+        unsigned said = say(l, r != 0);
+        struct err second;
+        enum phase phase;
+        int rc = comm_any(l->comm, &said, &second);
+
+        if (rc && !r)
+            *e = second;
+        if (rc)
+            return r ? r : rc;
+        if (said & SAY_FAILED)
+            return comm_agree(l->comm, r, e);
+        phase = next_phase(l, said);
+        if (phase == PHASE_FINAL)
             return 0;
-        case PHASE_STOP:
-            return stop(l, e);
-        }
-        if (r)
-            return r;
+        r = run_phase(l, phase, e);
     }
 }
 
@@ -473,13 +523,14 @@ int loop_run(const struct loop_options *o, struct err *e)
     if (!l)
         return err_set(e, ERR_NOMEM, "stage %s: out of memory", o->stage->name);
     l->o = *o;
-    r = loop_load(l, e);
+    l->comm = o->job->comm;
+    r = comm_agree(l->comm, loop_load(l, e), e);
     if (!r && l->stage->loss)
         r = run_phases(l, e);
     if (!r && l->stage->loss)
-        r = loop_final(l, e);
+        r = comm_agree(l->comm, loop_final(l, e), e);
     if (!r)
-        r = loop_test(l, e);
+        r = comm_agree(l->comm, loop_test(l, e), e);
     loop_unload(l);
     mem_free(l);
     return r;

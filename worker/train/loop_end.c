@@ -25,8 +25,10 @@ int loop_final(struct loop *l, struct err *e)
     char best[FILE_PATH_MAX];
     int r = file_join(best, sizeof best, l->dir, "best", e);
 
+    comm_note(l->comm, COMM_SAVE, l->p.step);
+    comm_patience(l->comm, LOOP_PATIENCE);
     link_progress(l->o.link, "save", l->p.step, l->total, "{}");
-    if (r)
+    if (r || !loop_leads(l))
         return r;
     if (l->c->select == SELECT_BEST && l->p.best_step >= 0)
         return link_best(l, best, e);
@@ -65,7 +67,7 @@ static int test_split(struct loop *l, struct model *m, enum split split,
                       struct metric_list *out, float **logits, struct err *e)
 {
     struct sequences s = {0};
-    int r = loop_encode(l, split, &s, e);
+    int r = comm_agree(l->comm, loop_encode(l, split, &s, e), e);
 
     *logits = NULL;
     out->n = 0;
@@ -116,6 +118,7 @@ int loop_test(struct loop *l, struct err *e)
     l->model = NULL;
     if (!r)
         r = loop_open_model(l, dir, LOOP_TEST, &final, e);
+    r = comm_agree(l->comm, r, e);
     kept = r ? NULL : find_kept(l, dir);
     if (kept) {
         m[SPLIT_VALIDATION] = kept->metrics;
@@ -129,7 +132,7 @@ int loop_test(struct loop *l, struct err *e)
     model_close(final);
     if (!r && m[SPLIT_TEST].n)
         r = loop_record(l, "test", &m[SPLIT_TEST], e);
-    if (!r)
+    if (!r && loop_leads(l))
         r = write_stage(l, m, logits, e);
     if (!kept)
         mem_free(logits[SPLIT_VALIDATION]);

@@ -23,6 +23,8 @@ struct loop {
     struct loop_options o;
     const struct stage *stage;
     const struct common_options *c;
+    const struct comm *comm;
+    double longest; /* step so far, in seconds */
     struct arena arena;
     char dir[FILE_PATH_MAX];    /* RUN/<stage> */
     char source[FILE_PATH_MAX]; /* the model it starts from */
@@ -49,6 +51,15 @@ struct loop {
     struct kept last, best;
     double started; /* clock_now() at the beginning of this attempt, less earlier ones */
 };
+
+/* Rank 0 alone writes files and speaks with the daemon. */
+static inline int loop_leads(const struct loop *l)
+{
+    return l->comm->rank == 0;
+}
+
+/* How long another host may be silent while files are read and written, in seconds. */
+#define LOOP_PATIENCE 600.0
 
 /* loop_load.c: everything before the first step (or after it, on resume). */
 int loop_load(struct loop *l, struct err *e);

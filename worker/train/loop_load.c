@@ -87,8 +87,13 @@ static int make_extra(struct loop *l, struct err *e)
 static int find_precision(struct loop *l, struct err *e)
 {
     const struct backend *b = l->o.job->backend;
-    int r = precision_of_stage(l->o.job->spec, b, l->dir, l->o.resume, &l->precision, e);
+    int r = loop_leads(l) ? precision_of_stage(l->o.job->spec, b, l->dir, l->o.resume,
+                                               &l->precision, e)
+                          : 0;
 
+    r = comm_agree(l->comm, r, e);
+    if (!r)
+        r = l->comm->broadcast(l->comm, &l->precision, sizeof l->precision, 0, e);
     if (!r)
         log_info("%s: matrix products in %s%s%s", l->o.stage->name,
                  model_precision_names[l->precision],
@@ -179,11 +184,13 @@ static int open_trainer(struct loop *l, struct err *e)
     const struct common_options *c = l->c;
     struct trainer_setup s = {
         .model = l->model,
-        .comm = comm_self(),
+        .comm = l->comm,
         .stage = l->stage,
         .run = &l->run,
         .sequences = &l->train,
-        .optim = {c->lr, c->head_lr, c->beta1, c->beta2, c->eps, c->weight_decay},
+        .optim = {c->lr, c->head_lr, c->beta1, c->beta2, c->eps, c->weight_decay,
+                  l->comm->world > 1 &&
+                      l->o.job->spec->resources.shard_optimizer != SHARD_FALSE},
         .clip = c->clip,
         .dropout = c->dropout != 0,
         .micro_tokens = c->micro_tokens};
@@ -204,12 +211,16 @@ static int resume(struct loop *l, struct err *e)
                          .model = l->model,
                          .trainer = l->trainer,
                          .run = &l->run,
-                         .progress = &l->p};
+                         .progress = &l->p,
+                         .comm = l->comm};
     char dir[FILE_PATH_MAX];
     struct model *saved = NULL;
     long step = -1;
-    int r = l->o.resume ? state_newest(l->dir, &step, e) : 0;
+    int r = l->o.resume && loop_leads(l) ? state_newest(l->dir, &step, e) : 0;
 
+    r = comm_agree(l->comm, r, e);
+    if (!r)
+        r = l->comm->broadcast(l->comm, &step, sizeof step, 0, e);
     if (r || step < 0)
         return r;
     state_path(dir, l->dir, step);
@@ -217,6 +228,7 @@ static int resume(struct loop *l, struct err *e)
     if (!r)
         r = snapshot_load(&s, step, saved, &l->arena, e);
     model_close(saved);
+    r = comm_agree(l->comm, r, e);
     if (r)
         return err_wrap(e, "resume %s from checkpoint-%ld", l->o.stage->name, step);
     l->saved = step;
@@ -237,7 +249,8 @@ static int load_data(struct loop *l, struct err *e)
                                       .data = &l->o.job->data[SPLIT_TRAIN],
                                       .stop = l->o.stop,
                                       .link = l->o.link,
-                                      .precision = l->precision};
+                                      .precision = l->precision,
+                                      .comm = l->comm};
     l->run = (struct stage_run){.spec = l->o.job->spec,
                                 .stage = l->o.stage,
                                 .config = l->o.stage->config,
@@ -268,10 +281,24 @@ static int load_model(struct loop *l, struct err *e)
         r = model_default_pooling(l->source, l->shape.head, &l->pooling, e);
     if (!r)
         r = loop_open_model(l, l->source, LOOP_TRAIN, &l->model, e);
+    r = comm_agree(l->comm, r, e);
     if (r || !l->stage->loss) /* a stage that only measures */
         return r;
     r = open_trainer(l, e);
     return r ? r : resume(l, e);
+}
+
+/* A rank without a single example in every batch would only cost. */
+static int check_ranks(const struct loop *l, struct err *e)
+{
+    long most = l->batch < (long)l->run.n_rows ? l->batch : (long)l->run.n_rows;
+
+    if (!l->stage->loss || l->comm->world <= most)
+        return 0;
+    err_set(e, ERR_CONFIG, "stage %s: %d ranks, but a batch has %ld examples",
+            l->o.stage->name, l->comm->world, most);
+    return err_mend(e, "start at most %ld ranks, or set batch to at least %d", most,
+                    l->comm->world);
 }
 
 int loop_load(struct loop *l, struct err *e)
@@ -283,6 +310,8 @@ int loop_load(struct loop *l, struct err *e)
     l->saved = l->p.evaluated = l->p.best_step = l->last.step = l->best.step = -1;
     l->p.stop_value = NAN;
     l->started = clock_now();
+    comm_note(l->comm, COMM_LOAD, 0);
+    comm_patience(l->comm, LOOP_PATIENCE);
     link_progress(l->o.link, "load", 0, 1, "{}");
     l->select = spec_select_metric(l->o.stage);
     r = file_join(l->dir, sizeof l->dir, l->o.run_dir, l->o.stage->name, e);
@@ -296,19 +325,23 @@ int loop_load(struct loop *l, struct err *e)
         r = make_extra(l, e);
     if (!r)
         r = load_data(l, e);
+    if (!r)
+        r = check_ranks(l, e);
+    if (!r)
+        r = file_make_dirs(l->dir, e);
+    if (!r && loop_leads(l))
+        r = state_clean(l->dir, e);
+    r = comm_agree(l->comm, r, e);
     if (r)
         return r;
-    r = file_make_dirs(l->dir, e);
-    if (!r)
-        r = state_clean(l->dir, e);
     /* Tables come before the model they serve: the peak is one model less. */
     if (!r && l->stage->prepare)
         r = l->stage->prepare(&l->run, e);
     if (!r)
         r = load_model(l, e);
-    if (!r)
+    if (!r && loop_leads(l))
         r = curve_open(&l->curve, l->dir, l->p.metrics_bytes, e);
-    if (!r)
+    if (!r && loop_leads(l))
         r = tfevents_open(&l->events, l->dir, l->p.events_bytes, e);
     l->started = clock_now() - l->p.elapsed;
     if (!r)

@@ -18,6 +18,12 @@
 #include "worker/train/summary.h"
 
 volatile int run_stop;
+struct link *run_link;
+
+static int leads(const struct run_options *o)
+{
+    return o->comm->rank == 0;
+}
 
 /* Did an earlier attempt finish this stage? */
 static int is_done(const char *run, const struct stage_spec *s)
@@ -40,38 +46,65 @@ static int is_done(const char *run, const struct stage_spec *s)
            !state_verify(path, &e);
 }
 
+/* Load what the stages share; all ranks must have read the same rows. */
+static int load_job(struct job *j, const struct spec *spec, const struct run_options *o,
+                    struct err *e)
+{
+    int threads = spec->resources.threads ? (int)spec->resources.threads : o->threads;
+    int r = comm_agree(o->comm, job_open(j, spec, o->comm, threads, e), e);
+
+    return r ? r
+             : comm_same(o->comm, "training data", j->data_hash, sizeof j->data_hash, e);
+}
+
+/* Rank 0's uplink to the daemon, if there is one. */
+static int open_link(struct link **out, const struct run_options *o, const char *stage,
+                     struct err *e)
+{
+    struct link_hello hello = {.stage = stage, .rank = 0, .world = o->comm->world};
+    int r = 0;
+
+    *out = NULL;
+    if (leads(o))
+        r = link_hello_env(&hello, e);
+    if (!r && leads(o))
+        r = link_open(out, &hello, e);
+    return comm_agree(o->comm, r, e);
+}
+
 /* One stage with its uplink; the daemon hears how it ended. The data is read when the
  * first stage that is not done needs it. */
 static int run_stage(struct job *j, const struct spec *spec, const struct stage_spec *s,
-                     const struct folder *f, int resume, int *ran, struct err *e)
+                     const struct folder *f, const struct run_options *o, int *ran,
+                     struct err *e)
 {
-    struct link_hello hello = {.stage = s->name, .rank = 0, .world = 1};
-    struct loop_options o = {.job = j,
-                             .stage = s,
-                             .run_dir = f->path,
-                             .job_hash = f->job_hash,
-                             .resume = resume,
-                             .stop = &run_stop};
+    struct loop_options loop = {.job = j,
+                                .stage = s,
+                                .run_dir = f->path,
+                                .job_hash = f->job_hash,
+                                .resume = o->resume,
+                                .stop = &run_stop};
     char words[ERR_MSG_MAX * 2];
-    int r = link_hello_env(&hello, e);
+    int done = leads(o) && is_done(f->path, s);
+    int r = open_link(&loop.link, o, s->name, e);
 
+    run_link = loop.link;
     if (!r)
-        r = link_open(&o.link, &hello, e);
-    if (r)
-        return r;
-    if (is_done(f->path, s)) {
+        r = o->comm->broadcast(o->comm, &done, sizeof done, 0, e);
+    if (!r && done) {
         log_info("%s: done already", s->name);
-    } else {
+    } else if (!r) {
         *ran = 1;
-        r = j->spec ? 0 : job_open(j, spec, e);
+        r = j->spec ? 0 : load_job(j, spec, o, e);
         if (!r)
-            r = loop_run(&o, e);
+            r = loop_run(&loop, e);
     }
     if (!r)
         memset(e, 0, sizeof *e);
     snprintf(words, sizeof words, "%s%s%s", e->msg, *e->mend ? "\n  try: " : "", e->mend);
-    link_done(o.link, r ? err_exit_status(r) : 0, words);
-    link_close(o.link);
+    link_done(loop.link, r ? err_exit_status(r) : 0, words);
+    run_link = NULL;
+    link_close(loop.link);
     return r;
 }
 
@@ -95,7 +128,7 @@ static int run_stages(struct job *j, struct spec *spec, const struct run_options
 
     for (size_t i = 0; !r && i < spec->n_stages; i++)
         if (!o->stage || !strcmp(o->stage, spec->stage[i].name))
-            r = run_stage(j, spec, &spec->stage[i], f, o->resume, ran, e);
+            r = run_stage(j, spec, &spec->stage[i], f, o, ran, e);
     return r;
 }
 
@@ -122,14 +155,17 @@ static int run_in(const struct folder *f, struct job *j, struct spec *spec,
 {
     double started = clock_wall(), begin = clock_now();
     const char *state;
-    int log = o->stage ? -1 : open_log(f, e), ran = 0, r, w;
+    int log = o->stage || !leads(o) ? -1 : open_log(f, e), ran = 0, r, w;
     struct err second;
 
-    log_info("%s: run in %s", spec->name, f->path);
+    if (o->comm->world > 1)
+        log_info("%s: run in %s, %d ranks", spec->name, f->path, o->comm->world);
+    else
+        log_info("%s: run in %s", spec->name, f->path);
     r = run_stages(j, spec, o, f, &ran, e);
     state = !r ? "done" : r == ERR_STOPPED ? "stopped" : "failed";
-    if (!r && !ran && is_whole(f->path))
-        w = 0; /* its summary says when it ran */
+    if (!leads(o) || (!r && !ran && is_whole(f->path)))
+        w = 0; /* rank 0 writes it; or its summary says when it ran */
     else if (o->stage)
         w = summary_write_run(f->path, spec, r ? state : NULL, started, 0, r ? &second : e);
     else
@@ -138,7 +174,31 @@ static int run_in(const struct folder *f, struct job *j, struct spec *spec,
     log_set_file(-1);
     if (log >= 0)
         close(log);
-    return r ? r : w;
+    return comm_agree(o->comm, r ? r : w, e);
+}
+
+/* Rank 0 claims the folder; the others hear which one it is and must see it too. */
+static int claim_folder(struct folder *f, const struct spec *spec,
+                        const struct run_options *o, const char *out, struct err *e)
+{
+    int lock = -1, stage_lock = -1;
+    int r = leads(o) ? folder_open(f, spec, out, o->stage, o->resume, e) : 0;
+
+    r = comm_agree(o->comm, r, e);
+    if (r || o->comm->world == 1)
+        return r;
+    if (leads(o)) {
+        lock = f->run_lock;
+        stage_lock = f->stage_lock;
+    }
+    r = o->comm->broadcast(o->comm, f, sizeof *f, 0, e);
+    f->run_lock = lock;
+    f->stage_lock = stage_lock;
+    if (!r && !file_is_dir(f->path)) {
+        r = err_set(e, ERR_CONFIG, "the run's folder %s is not there", f->path);
+        err_mend(e, "put it on a file system that all hosts share");
+    }
+    return comm_agree(o->comm, r, e);
 }
 
 static int run_once(struct spec *spec, const struct run_options *o, const char *out,
@@ -154,13 +214,29 @@ static int run_once(struct spec *spec, const struct run_options *o, const char *
     }
     /* A new run leaves no folder behind when its data is wrong. */
     if (!o->stage && !o->resume)
-        r = job_open(&j, spec, e);
+        r = load_job(&j, spec, o, e);
     if (!r)
-        r = folder_open(&f, spec, out, o->stage, o->resume, e);
+        r = claim_folder(&f, spec, o, out, e);
     if (!r)
         r = run_in(&f, &j, spec, o, e);
     folder_close(&f);
     job_close(&j);
+    return r;
+}
+
+/* The job as every rank reads it. */
+static int compare_specs(const struct spec *spec, const struct run_options *o,
+                         struct err *e)
+{
+    struct str text = {0};
+    int r;
+
+    spec_write_resolved(spec, &text);
+    r = comm_agree(o->comm,
+                   str_failed(&text) ? err_set(e, ERR_NOMEM, "job: out of memory") : 0, e);
+    if (!r)
+        r = comm_same(o->comm, "a job file", str_get(&text), text.len, e);
+    str_fini(&text);
     return r;
 }
 
@@ -172,13 +248,14 @@ static int read_spec(struct spec *spec, const struct run_options *o, const char 
 
     problems_init(&p, o->file);
     r = spec_read(spec, o->file, set, &p, e);
-    if (p.n)
+    if (p.n && leads(o))
         problems_print(&p, "hone");
     if (r && p.errors)
         err_set(e, r, "%s: %d %s, nothing was started", o->file, p.errors,
                 p.errors == 1 ? "problem" : "problems");
     problems_fini(&p);
-    return r;
+    r = comm_agree(o->comm, r, e);
+    return r ? r : compare_specs(spec, o, e);
 }
 
 /* RUN/seed-<k>: the job with one seed. */
@@ -216,7 +293,7 @@ static int run_seeds(const struct spec *spec, const struct run_options *o, struc
 {
     double started = clock_wall(), begin = clock_now();
     struct job j = {0};
-    struct folder f;
+    struct folder f = {.run_lock = -1, .stage_lock = -1};
     int r;
 
     if (o->stage) {
@@ -224,27 +301,33 @@ static int run_seeds(const struct spec *spec, const struct run_options *o, struc
         return err_mend(e, "give --set seeds=1 --set seed=N");
     }
     /* Wrong data leaves no folder behind; each seed reads it again. */
-    r = o->resume ? 0 : job_open(&j, spec, e);
+    r = o->resume ? 0 : load_job(&j, spec, o, e);
     job_close(&j);
     if (!r)
-        r = folder_open(&f, spec, o->out, NULL, o->resume, e);
-    if (r)
+        r = claim_folder(&f, spec, o, o->out, e);
+    if (r) {
+        folder_close(&f);
         return r;
+    }
     for (long k = 1; !r && k <= spec->seeds; k++)
         r = run_seed(o, f.path, k, spec->seed + k - 1, e);
-    if (!r)
+    if (!r && leads(o))
         r = summary_write_seeds(f.path, spec, started, clock_now() - begin, e);
     folder_close(&f);
     return r;
 }
 
-int run_job(const struct run_options *o, struct err *e)
+int run_job(const struct run_options *options, struct err *e)
 {
+    struct run_options o = *options;
     struct spec spec;
-    int r = read_spec(&spec, o, o->set, e);
+    int r;
 
+    if (!o.comm)
+        o.comm = comm_self();
+    r = read_spec(&spec, &o, o.set, e);
     if (!r)
-        r = spec.seeds > 1 ? run_seeds(&spec, o, e) : run_once(&spec, o, o->out, e);
+        r = spec.seeds > 1 ? run_seeds(&spec, &o, e) : run_once(&spec, &o, o.out, e);
     spec_fini(&spec);
-    return r;
+    return comm_agree(o.comm, r, e);
 }

@@ -231,6 +231,24 @@ static int list_items(const struct optim *o, struct moments *mom, struct arena *
     return 0;
 }
 
+/* Moment `kind` of a dense parameter, from all ranks, into the file that rank 0 writes. */
+static int put_dense(struct safetensors_out *out, const struct optim *o, int i, char kind,
+                     int leads, struct err *e)
+{
+    size_t n = (size_t)o->param[i]->rows * (size_t)o->param[i]->cols;
+    float *all = mem_array(n, sizeof *all);
+    int r = comm_agree(
+        o->comm, all ? 0 : err_set(e, ERR_NOMEM, "%s: out of memory", o->param[i]->name),
+        e);
+
+    if (!r)
+        r = optim_moment(o, i, kind, all, e);
+    if (!r && leads)
+        r = safetensors_put(out, all, n * sizeof *all, e);
+    mem_free(all);
+    return comm_agree(o->comm, r, e);
+}
+
 /* Rows of a device matrix, through the host, into the file. */
 static int put_rows(struct safetensors_out *out, const struct optim *o,
                     const struct moments *mom, const float *from, float *buf, struct err *e)
@@ -264,45 +282,66 @@ static float *row_buffer(const struct optim *o)
     return mem_array(widest, sizeof(float));
 }
 
-static int write_moments(const struct optim *o, const char *path, struct err *e)
+/* The file of rank 0, up to where the tensors begin. */
+static int begin_moments(const struct optim *o, struct moments *mom, const char *path,
+                         struct safetensors_out *out, struct err *e)
 {
-    size_t count = (size_t)o->n + 1, n, total = 0;
+    size_t count = (size_t)o->n + 1, n = 0, total = 0;
     struct safetensors_item *item = mem_array(3 * count, sizeof *item);
-    struct moments *mom = mem_array(count, sizeof *mom);
-    float *buf = row_buffer(o);
-    struct safetensors_out out = {0};
     struct str header = {0};
     struct arena a = {0};
-    int r = 0;
+    int r = item ? list_items(o, mom, &a, item, &n, e)
+                 : err_set(e, ERR_NOMEM, "%s: out of memory", path);
 
-    if (!item || !mom || !buf)
-        r = err_set(e, ERR_NOMEM, "%s: out of memory", path);
-    if (!r)
-        r = list_items(o, mom, &a, item, &n, e);
     for (size_t i = 0; !r && i < n; i++)
         total += safetensors_item_bytes(&item[i]);
     if (!r)
         r = safetensors_header(&header, NULL, item, n, e);
     if (!r)
-        r = safetensors_create(&out, path, header.s, header.len, total, e);
-    for (int i = 0; !r && i < o->n; i++) {
-        if (mom[i].rows)
-            r = safetensors_put(&out, mom[i].rows, (size_t)mom[i].n * sizeof(int), e);
-        if (!r)
-            r = put_rows(&out, o, &mom[i], o->tensor[i].m, buf, e);
-        if (!r)
-            r = put_rows(&out, o, &mom[i], o->tensor[i].v, buf, e);
-    }
+        r = safetensors_create(out, path, header.s, header.len, total, e);
+    mem_free(item);
+    str_fini(&header);
+    arena_fini(&a);
+    return r;
+}
+
+/* A sparse table is whole on every rank: rank 0 writes its own. */
+static int put_sparse(struct safetensors_out *out, const struct optim *o, int i,
+                      const struct moments *mom, float *buf, struct err *e)
+{
+    int from, to, r = safetensors_put(out, mom->rows, (size_t)mom->n * sizeof(int), e);
+
+    optim_pieces(o, i, &from, &to);
+    invariant(to == from + 1);
     if (!r)
+        r = put_rows(out, o, mom, o->tensor[from].m, buf, e);
+    return r ? r : put_rows(out, o, mom, o->tensor[from].v, buf, e);
+}
+
+static int write_moments(const struct optim *o, const char *path, int leads, struct err *e)
+{
+    struct moments *mom = mem_array((size_t)o->n + 1, sizeof *mom);
+    float *buf = row_buffer(o);
+    struct safetensors_out out = {0};
+    int r = mom && buf ? 0 : err_set(e, ERR_NOMEM, "%s: out of memory", path);
+
+    if (!r && leads)
+        r = begin_moments(o, mom, path, &out, e);
+    r = comm_agree(o->comm, r, e);
+    for (int i = 0; !r && i < o->n; i++) {
+        if (o->ready[i])
+            r = leads ? put_sparse(&out, o, i, &mom[i], buf, e) : 0;
+        for (const char *kind = "mv"; !o->ready[i] && !r && *kind; kind++)
+            r = put_dense(&out, o, i, *kind, leads, e);
+        r = comm_agree(o->comm, r, e);
+    }
+    if (!r && leads)
         r = safetensors_finish(&out, e);
     safetensors_abort(&out);
     for (int i = 0; mom && i < o->n; i++)
         mem_free(mom[i].rows);
-    mem_free(item);
     mem_free(mom);
     mem_free(buf);
-    str_fini(&header);
-    arena_fini(&a);
     return r;
 }
 
@@ -321,25 +360,26 @@ static int find_item(const struct safetensors *f, const char *prefix, const char
     return 0;
 }
 
-/* The moments of tensor i; rows NULL: all of them. */
-static int read_moment(struct optim *o, int i, const struct safetensors *f,
-                       const char *kind, const int *rows, long n, float *buf, struct err *e)
+/* One moment of a piece; rows: those of a sparse table, else NULL. */
+static int read_piece(struct optim *o, int k, const struct safetensors *f, char kind,
+                      const int *rows, long n, float *buf, struct err *e)
 {
-    const struct param *p = o->param[i];
-    float *to = *kind == 'm' ? o->tensor[i].m : o->tensor[i].v;
+    const struct optim_piece *piece = &o->piece[k];
+    const struct param *p = o->param[piece->param];
+    float *to = kind == 'm' ? o->tensor[k].m : o->tensor[k].v;
     const struct safetensors_tensor *t;
-    long fit = CHUNK / p->cols > 0 ? CHUNK / p->cols : 1;
-    int r = find_item(f, kind, p->name, DTYPE_F32, n, p->cols, &t, e);
+    size_t cols = (size_t)p->cols, all = rows ? (size_t)n * cols : piece->n;
+    char name[2] = {kind, 0};
+    int r = find_item(f, name, p->name, DTYPE_F32, n, p->cols, &t, e);
 
-    for (long at = 0; !r && at < n;) {
-        long k = rows ? 1 : n - at < fit ? n - at : fit;
-        long row = rows ? rows[at] : at;
-        size_t elements = (size_t)k * (size_t)p->cols;
+    for (size_t at = 0; !r && at < all;) {
+        size_t k_elements = rows ? cols : all - at < CHUNK ? all - at : CHUNK;
+        size_t place = rows ? (size_t)rows[at / cols] * cols : at;
 
-        r = safetensors_read_f32(f, t, (size_t)at * (size_t)p->cols, elements, buf, e);
-        if (!r && o->backend->copy_in(to + row * p->cols, buf, elements * sizeof *buf))
+        r = safetensors_read_f32(f, t, (rows ? 0 : piece->first) + at, k_elements, buf, e);
+        if (!r && o->backend->copy_in(to + place, buf, k_elements * sizeof *buf))
             r = err_set(e, ERR_DEVICE, "%s: %s", p->name, o->backend->error());
-        at += k;
+        at += k_elements;
     }
     return r;
 }
@@ -382,15 +422,15 @@ static int read_moments(struct optim *o, const char *path, struct err *e)
     if (r)
         goto done;
     for (int i = 0; !r && i < o->n; i++) {
-        int *rows = NULL;
+        int *rows = NULL, from, to;
         long n = o->param[i]->rows;
 
         if (o->ready[i])
             r = read_rows(o, i, &f, &rows, &n, e);
-        if (!r)
-            r = read_moment(o, i, &f, "m", rows, n, buf, e);
-        if (!r)
-            r = read_moment(o, i, &f, "v", rows, n, buf, e);
+        optim_pieces(o, i, &from, &to);
+        for (int k = from; k < to; k++)
+            for (const char *kind = "mv"; !r && *kind; kind++)
+                r = read_piece(o, k, &f, *kind, rows, n, buf, e);
         mem_free(rows);
     }
     safetensors_close(&f);
@@ -505,45 +545,55 @@ static int read_weights(struct model *m, struct model *saved, const char *path,
 
 /* ---- the whole ----------------------------------------------------------------------- */
 
-/* Fill the folder `tmp` with everything but the manifest. */
-static int fill(const struct snapshot *s, const char *tmp, struct err *e)
+/* The model's part of the folder `tmp`, and the state's folder. */
+static int fill_model(const struct snapshot *s, const char *tmp, char state[FILE_PATH_MAX],
+                      struct err *e)
 {
-    char state[FILE_PATH_MAX], path[FILE_PATH_MAX];
+    char path[FILE_PATH_MAX];
     int exact_model = 0;
     int r = model_save(s->model, tmp, s->extra, e);
 
     if (!r)
-        r = file_join(state, sizeof state, tmp, "state", e);
+        r = file_join(state, FILE_PATH_MAX, tmp, "state", e);
     if (!r)
         r = file_make_dirs(state, e);
     if (!r)
         r = snapshot_is_exact(tmp, &exact_model, e);
     if (!r)
         r = file_join(path, sizeof path, state, "weights.safetensors", e);
-    if (!r && !exact_model)
-        r = write_weights(s->model, path, e);
+    return r || exact_model ? r : write_weights(s->model, path, e);
+}
+
+/* Fill the folder `tmp` with everything but the manifest. */
+static int fill(const struct snapshot *s, const char *tmp, struct err *e)
+{
+    char state[FILE_PATH_MAX] = "", path[FILE_PATH_MAX];
+    int leads = s->comm->rank == 0;
+    int r = comm_agree(s->comm, leads ? fill_model(s, tmp, state, e) : 0, e);
+
     if (!r)
         r = file_join(path, sizeof path, state, "optimizer.safetensors", e);
     if (!r)
-        r = write_moments(trainer_optim(s->trainer), path, e);
-    if (!r)
+        r = write_moments(trainer_optim(s->trainer), path, leads, e);
+    if (!r && leads)
         r = file_join(path, sizeof path, state, "trainer.json", e);
-    return r ? r : write_trainer(s, path, e);
+    return r || !leads ? r : write_trainer(s, path, e);
 }
 
 int snapshot_save(const struct snapshot *s, struct err *e)
 {
-    char name[64], tmp[FILE_PATH_MAX];
+    char name[64], tmp[FILE_PATH_MAX] = "";
     struct err ignored;
-    int r;
+    int leads = s->comm->rank == 0, r;
 
     snprintf(name, sizeof name, "checkpoint-%ld", s->progress->step);
-    r = state_begin(s->dir, name, tmp, e);
+    r = comm_agree(s->comm, leads ? state_begin(s->dir, name, tmp, e) : 0, e);
     if (!r)
         r = fill(s, tmp, e);
-    if (!r)
+    if (!r && leads)
         r = state_commit(s->dir, name, tmp, e);
-    if (r)
+    r = comm_agree(s->comm, r, e);
+    if (r && leads && *tmp)
         file_remove_tree(tmp, &ignored); /* gives a full disk its space back */
     return r ? err_wrap(e, "save %s", name) : 0;
 }

@@ -7,9 +7,9 @@
  *     manifest.json                         XXH3-128 of every file
  *
  * Invariant: training on from a loaded snapshot gives the same bits as training on without
- * having stopped. Numbers in trainer.json are hexadecimal floats: exact. Fails with
- * ERR_CORRUPT when a part does not fit the model, ERR_CONFIG when it belongs to another
- * job. */
+ * having stopped, with the same number of ranks; any other number goes on from it as well.
+ * Numbers in trainer.json are hexadecimal floats: exact. Fails with ERR_CORRUPT when a part
+ * does not fit the model, ERR_CONFIG when it belongs to another job. */
 #ifndef WORKER_TRAIN_SNAPSHOT_H
 #define WORKER_TRAIN_SNAPSHOT_H
 
@@ -50,11 +50,13 @@ struct snapshot {
     struct stage_run *run;
     struct progress *progress;
     const char *extra; /* for model_save() */
+    const struct comm *comm;
 };
 
 /* Does the saved model in `dir` hold every float as f32, as it is in memory? */
 int snapshot_is_exact(const char *dir, int *yes, struct err *e);
 
+/* Collective: rank 0 writes, the others hand it their parts of the optimizer's state. */
 int snapshot_save(const struct snapshot *s, struct err *e);
 
 /* Load checkpoint-<step> into a model and trainer fresh from their source. saved: the

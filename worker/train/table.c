@@ -142,7 +142,8 @@ static int compute(const struct table *t, float *x, struct err *e)
     struct infer_options i = {.micro_tokens = t->run->stage->common.micro_tokens,
                               .progress = progress,
                               .arg = (void *)c,
-                              .stop = c->stop};
+                              .stop = c->stop,
+                              .comm = c->comm};
     struct model_options o = {.backend = c->backend,
                               .head = t->q->head,
                               .outputs = t->q->head == HEAD_CLASSIFY ? t->run->K : 1,
@@ -153,6 +154,7 @@ static int compute(const struct table *t, float *x, struct err *e)
 
     if (!r)
         r = model_open(&m, t->model, &o, e);
+    r = comm_agree(c->comm, r, e);
     if (!r)
         r = infer_outputs(m, &t->s, &i, x, NULL, e);
     model_close(m);
@@ -175,6 +177,25 @@ static float *spread(const struct table *t, const float *x, size_t O)
     return all;
 }
 
+/* Compute the table, or take the one that rank 0 finds stored. */
+static int fill(const struct table *t, float *x, size_t O, struct err *e)
+{
+    const struct comm *c = t->run->context->comm;
+    int stored = c->rank == 0 && is_stored(t, x, O);
+    int r = c->broadcast(c, &stored, sizeof stored, 0, e);
+
+    if (r)
+        return r;
+    if (stored)
+        return c->broadcast(c, x, t->n * O * sizeof *x, 0, e);
+    if (c->rank == 0)
+        log_info("%s: %s of %zu rows", t->run->stage->name, t->q->name, t->n);
+    r = compute(t, x, e);
+    if (!r && c->rank == 0)
+        r = store(t, x, O, e);
+    return comm_agree(c, r, e);
+}
+
 int table_compute(struct stage_run *run, const struct table_request *q, float **out,
                   struct err *e)
 {
@@ -184,8 +205,10 @@ int table_compute(struct stage_run *run, const struct table_request *q, float **
     int r;
 
     *out = NULL;
-    if (!t)
-        return err_set(e, ERR_NOMEM, "table of %s: out of memory", q->name);
+    if (comm_agree(run->context->comm, t ? 0 : err_set(e, ERR_NOMEM, "out of memory"), e)) {
+        mem_free(t);
+        return err_wrap(e, "table of %s", q->name);
+    }
     t->q = q;
     t->run = run;
     r = find_paths(t, e);
@@ -196,12 +219,9 @@ int table_compute(struct stage_run *run, const struct table_request *q, float **
     x = r ? NULL : mem_array(t->n * O, sizeof *x);
     if (!r && !x)
         r = err_set(e, ERR_NOMEM, "out of memory");
-    if (!r && !is_stored(t, x, O)) {
-        log_info("%s: %s of %zu rows", run->stage->name, q->name, t->n);
-        r = compute(t, x, e);
-        if (!r)
-            r = store(t, x, O, e);
-    }
+    r = comm_agree(run->context->comm, r, e);
+    if (!r)
+        r = fill(t, x, O, e);
     if (!r) {
         *out = spread(t, x, O);
         if (!*out)

@@ -8,6 +8,7 @@
 #ifndef WORKER_TRAIN_TABLE_H
 #define WORKER_TRAIN_TABLE_H
 
+#include "worker/dist/comm.h"
 #include "worker/link/link.h"
 #include "worker/stage/stage.h"
 #include "worker/tok/tok.h"
@@ -23,6 +24,7 @@ struct run_context {
     volatile int *stop; /* non-zero: stop with ERR_STOPPED; set by a control word too */
     struct link *link;
     enum op_precision precision; /* of the stage, so of its tables */
+    const struct comm *comm;
 };
 
 struct table_request {
@@ -34,6 +36,7 @@ struct table_request {
 
 /* *out: (n_rows, O) with O = K in both cases (K logits, or K scores); rows that the run
  * does not visit are NAN. Free with mem_free(). */
+/* Collective: the ranks share the work. */
 int table_compute(struct stage_run *run, const struct table_request *q, float **out,
                   struct err *e);
 

@@ -3,13 +3,26 @@
 #include "worker/train/trainer.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "worker/data/pack.h"
+#include "worker/dist/shard.h"
 
-struct part { /* a micro-batch: sequences [first, first + n) of the batch */
+enum { NAME_MAX_BYTES = 96 };
+
+struct part { /* a micro-batch: sequences [first, first + n) of this rank's */
     size_t first, n;
+};
+
+/* Examples with their outputs: example i has S sequences of O outputs. */
+struct examples {
+    size_t n, capacity;
+    uint32_t *number; /* (n) training rows */
+    int *label;       /* (n) */
+    float *out, *d_out, *value, *d_value;
 };
 
 struct trainer {
@@ -19,12 +32,25 @@ struct trainer {
     struct packer *packer;
     struct optim optim;
     size_t S, O, micro_tokens;
-    size_t capacity; /* examples the buffers below hold */
-    uint32_t *seq;   /* (n * S) sequence numbers of the batch */
+    struct examples own, all; /* of this rank; of the batch (several ranks) */
+    uint32_t *seq;            /* (own.n * S) sequence numbers */
+    size_t cap_seq;
     struct part *part;
     size_t n_parts;
-    int *label;
-    float *out, *d_out, *value, *d_value;
+    size_t *length; /* (n) tokens of the batch's examples */
+    int *owner;     /* (n) rank of the batch's examples */
+    size_t cap_batch;
+    struct part_report *reports; /* (world) */
+    char bad[NAME_MAX_BYTES];
+    double at; /* when the running part of the step began */
+};
+
+/* What a rank says of its forward and backward. */
+struct part_report {
+    double loss;
+    char bad[NAME_MAX_BYTES]; /* of a loss that is not finite */
+    int n_metrics;
+    double metric[METRICS_MAX];
 };
 
 int trainer_open(struct trainer **out, const struct trainer_setup *s, struct err *e)
@@ -40,7 +66,7 @@ int trainer_open(struct trainer **out, const struct trainer_setup *s, struct err
     t->S = s->sequences->per_example;
     t->O = (size_t)model_outputs(s->model);
     t->micro_tokens = s->micro_tokens ? (size_t)s->micro_tokens : TRAINER_MICRO_TOKENS;
-    r = optim_open(&t->optim, s->model, &s->optim, e);
+    r = optim_open(&t->optim, s->model, &s->optim, s->comm, e);
     if (r)
         goto fail;
     r = ERR_NOMEM;
@@ -50,6 +76,11 @@ int trainer_open(struct trainer **out, const struct trainer_setup *s, struct err
     t->packer = packer_new(s->sequences, (long)t->micro_tokens, e);
     if (!t->packer)
         goto fail;
+    t->reports = mem_array((size_t)s->comm->world, sizeof *t->reports);
+    if (!t->reports) {
+        err_set(e, ERR_NOMEM, "trainer: out of memory");
+        goto fail;
+    }
     *out = t;
     return 0;
 fail:
@@ -57,20 +88,15 @@ fail:
     return r;
 }
 
-static void free_buffers(struct trainer *t)
+static void free_examples(struct examples *x)
 {
-    mem_free(t->seq);
-    mem_free(t->part);
-    mem_free(t->label);
-    mem_free(t->out);
-    mem_free(t->d_out);
-    mem_free(t->value);
-    mem_free(t->d_value);
-    t->seq = NULL;
-    t->part = NULL;
-    t->label = NULL;
-    t->out = t->d_out = t->value = t->d_value = NULL;
-    t->capacity = 0;
+    mem_free(x->number);
+    mem_free(x->label);
+    mem_free(x->out);
+    mem_free(x->d_out);
+    mem_free(x->value);
+    mem_free(x->d_value);
+    memset(x, 0, sizeof *x);
 }
 
 void trainer_close(struct trainer *t)
@@ -80,7 +106,13 @@ void trainer_close(struct trainer *t)
     packer_free(t->packer);
     tape_free(t->tape);
     optim_close(&t->optim);
-    free_buffers(t);
+    free_examples(&t->own);
+    free_examples(&t->all);
+    mem_free(t->seq);
+    mem_free(t->part);
+    mem_free(t->length);
+    mem_free(t->owner);
+    mem_free(t->reports);
     mem_free(t);
 }
 
@@ -89,25 +121,59 @@ struct optim *trainer_optim(struct trainer *t)
     return &t->optim;
 }
 
-static int reserve(struct trainer *t, size_t n, struct err *e)
+/* ---- the shard ---- */
+
+/* Room for n examples, gradients of their outputs zeroed. */
+static int reserve_examples(const struct trainer *t, struct examples *x, size_t n,
+                            struct err *e)
 {
     size_t m = n * t->S;
 
-    if (n <= t->capacity)
-        return 0;
-    free_buffers(t);
-    t->seq = mem_array(m, sizeof *t->seq);
-    t->part = mem_array(m, sizeof *t->part);
-    t->label = mem_array(n, sizeof *t->label);
-    t->out = mem_array(m * t->O, sizeof *t->out);
-    t->d_out = mem_array(m * t->O, sizeof *t->d_out);
-    t->value = mem_array(m, sizeof *t->value);
-    t->d_value = mem_array(m, sizeof *t->d_value);
-    if (!t->seq || !t->part || !t->label || !t->out || !t->d_out || !t->value ||
-        !t->d_value)
-        return err_set(e, ERR_NOMEM, "batch of %zu examples: out of memory", n);
-    t->capacity = n;
+    if (n > x->capacity) {
+        free_examples(x);
+        x->number = mem_array(n, sizeof *x->number);
+        x->label = mem_array(n, sizeof *x->label);
+        x->out = mem_array(m * t->O, sizeof *x->out);
+        x->d_out = mem_array(m * t->O, sizeof *x->d_out);
+        x->value = mem_array(m, sizeof *x->value);
+        x->d_value = mem_array(m, sizeof *x->d_value);
+        if (!x->number || !x->label || !x->out || !x->d_out || !x->value || !x->d_value)
+            return err_set(e, ERR_NOMEM, "batch of %zu examples: out of memory", n);
+        x->capacity = n;
+    }
+    x->n = n;
+    if (n) {
+        memset(x->d_out, 0, m * t->O * sizeof *x->d_out);
+        memset(x->d_value, 0, m * sizeof *x->d_value);
+    }
     return 0;
+}
+
+static int reserve(struct trainer *t, size_t n, struct err *e)
+{
+    if (n > t->cap_batch) {
+        mem_free(t->length);
+        mem_free(t->owner);
+        t->length = mem_array(n, sizeof *t->length);
+        t->owner = mem_array(n, sizeof *t->owner);
+        t->cap_batch = t->length && t->owner ? n : 0;
+    }
+    if (n * t->S > t->cap_seq) {
+        mem_free(t->seq);
+        mem_free(t->part);
+        t->seq = mem_array(n * t->S, sizeof *t->seq);
+        t->part = mem_array(n * t->S, sizeof *t->part);
+        t->cap_seq = t->seq && t->part ? n * t->S : 0;
+    }
+    if (!t->cap_batch || !t->cap_seq)
+        return err_set(e, ERR_NOMEM, "batch of %zu examples: out of memory", n);
+    return t->setup.comm->world > 1 ? reserve_examples(t, &t->all, n, e) : 0;
+}
+
+static void set_example(struct trainer *t, struct examples *x, size_t i, uint32_t number)
+{
+    x->number[i] = number;
+    x->label[i] = t->setup.run->label[number];
 }
 
 static size_t tokens_of(const struct trainer *t, size_t first, size_t n)
@@ -119,6 +185,44 @@ static size_t tokens_of(const struct trainer *t, size_t first, size_t n)
         tokens += offset[t->seq[i] + 1] - offset[t->seq[i]];
     return tokens;
 }
+
+/* Which examples of the batch are this rank's; *tokens: of the whole batch. */
+static int take_shard(struct trainer *t, const uint32_t *example, size_t n, size_t *tokens,
+                      struct err *e)
+{
+    const struct comm *c = t->setup.comm;
+    const size_t *offset = t->setup.sequences->offset;
+    size_t k = 0, count = 0;
+    int r = reserve(t, n, e);
+
+    if (r)
+        return r;
+    *tokens = 0;
+    for (size_t i = 0; i < n; i++) {
+        t->length[i] = offset[(example[i] + 1) * t->S] - offset[example[i] * t->S];
+        t->owner[i] = 0;
+        *tokens += t->length[i];
+    }
+    if (c->world > 1)
+        r = shard_by_tokens(t->length, n, c->world, t->owner, e);
+    for (size_t i = 0; i < n; i++)
+        count += t->owner[i] == c->rank;
+    if (!r)
+        r = reserve_examples(t, &t->own, count, e);
+    for (size_t i = 0; !r && i < n; i++) {
+        if (c->world > 1)
+            set_example(t, &t->all, i, example[i]);
+        if (t->owner[i] != c->rank)
+            continue;
+        set_example(t, &t->own, k, example[i]);
+        for (size_t j = 0; j < t->S; j++)
+            t->seq[k * t->S + j] = (uint32_t)(example[i] * t->S + j);
+        k++;
+    }
+    return r;
+}
+
+/* ---- micro-batches ---- */
 
 /* Cut m sequences into parts of at most micro_tokens, in units of `unit` sequences (a unit
  * that is longer stands alone). */
@@ -140,20 +244,30 @@ static void cut(struct trainer *t, size_t m, size_t unit)
 }
 
 /* Whole examples to a part, where the stage allows parts and each example fits into one. */
-static int cut_by_example(struct trainer *t, size_t n)
+static int cut_by_example(struct trainer *t)
 {
     if (!t->setup.stage->separable)
         return 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < t->own.n; i++)
         if (t->S > 1 && tokens_of(t, i * t->S, t->S) > t->micro_tokens)
             return 0;
-    cut(t, n * t->S, t->S);
+    cut(t, t->own.n * t->S, t->S);
     return 1;
 }
 
-/* Forward of one part; its outputs go to t->out and t->value. */
+/* The time since the last call belongs to `part`. */
+static void clock_part(struct trainer *t, struct step_result *out, enum trainer_part part)
+{
+    double now = clock_now();
+
+    out->seconds[part] += now - t->at;
+    t->at = now;
+}
+
+/* Forward of one part; its outputs go to own.out and own.value. */
 static int forward(struct trainer *t, const struct part *p, enum tape_mode mode,
-                   uint64_t key, struct model_out *o, struct err *e)
+                   uint64_t key, struct model_out *o, struct step_result *out,
+                   struct err *e)
 {
     struct packed in;
     size_t next = 0;
@@ -163,6 +277,7 @@ static int forward(struct trainer *t, const struct part *p, enum tape_mode mode,
     if (t->setup.dropout)
         tape_set_dropout(t->tape, key);
     r = packer_fill(t->packer, t->seq + p->first, p->n, &next, &in, e);
+    clock_part(t, out, PART_DATA);
     if (r)
         return r;
     invariant(next == p->n);
@@ -172,28 +287,33 @@ static int forward(struct trainer *t, const struct part *p, enum tape_mode mode,
     if (r)
         return r;
     invariant((size_t)o->logits->rows == p->n && (size_t)o->logits->cols == t->O);
-    if (t->backend->copy_out(t->out + p->first * t->O, o->logits->data,
+    if (t->backend->copy_out(t->own.out + p->first * t->O, o->logits->data,
                              p->n * t->O * sizeof(float)) ||
-        (o->value &&
-         t->backend->copy_out(t->value + p->first, o->value->data, p->n * sizeof(float))))
+        (o->value && t->backend->copy_out(t->own.value + p->first, o->value->data,
+                                          p->n * sizeof(float))))
         return err_set(e, ERR_DEVICE, "outputs: %s", t->backend->error());
+    clock_part(t, out, PART_FORWARD);
     return 0;
 }
 
 static int backward(struct trainer *t, const struct part *p, const struct model_out *o,
-                    struct err *e)
+                    struct step_result *out, struct err *e)
 {
-    int r = tape_seed(t->tape, o->logits, t->d_out + p->first * t->O);
+    int r = tape_seed(t->tape, o->logits, t->own.d_out + p->first * t->O);
 
     if (!r && o->value)
-        r = tape_seed(t->tape, o->value, t->d_value + p->first);
+        r = tape_seed(t->tape, o->value, t->own.d_value + p->first);
     if (r) /* kept by the tape, which has the reason */
         return tape_result(t->tape, e);
-    return tape_backward(t->tape, e);
+    r = tape_backward(t->tape, e);
+    clock_part(t, out, PART_BACKWARD);
+    return r;
 }
 
-/* The stage's loss over n examples from `first`; adds to the result. */
-static int take_loss(struct trainer *t, long step, const uint32_t *example, size_t first,
+/* ---- loss ---- */
+
+/* The stage's loss over n examples of x from `first`; adds to the result. */
+static int take_loss(struct trainer *t, long step, struct examples *x, size_t first,
                      size_t n, size_t total, struct step_result *out, struct err *e)
 {
     size_t at = first * t->S;
@@ -202,13 +322,13 @@ static int take_loss(struct trainer *t, long step, const uint32_t *example, size
     struct stage_batch b = {.n = n,
                             .n_total = total,
                             .step = step,
-                            .example = example + first,
-                            .label = t->label + first,
-                            .out = t->out + at * t->O,
+                            .example = x->number + first,
+                            .label = x->label + first,
+                            .out = x->out + at * t->O,
                             .value =
-                                model_has_value_head(t->setup.model) ? t->value + at : NULL,
-                            .d_out = t->d_out + at * t->O,
-                            .d_value = t->d_value + at};
+                                model_has_value_head(t->setup.model) ? x->value + at : NULL,
+                            .d_out = x->d_out + at * t->O,
+                            .d_value = x->d_value + at};
     int r = t->setup.stage->loss(t->setup.run, &b, &loss, &part, e);
 
     if (r)
@@ -227,8 +347,78 @@ static int take_loss(struct trainer *t, long step, const uint32_t *example, size
     return 0;
 }
 
+/* One row an example: outputs, values. */
+static void copy_row(const struct trainer *t, float *row, struct examples *x, size_t i,
+                     int to_example)
+{
+    size_t n = t->S * t->O;
+
+    if (to_example) {
+        memcpy(x->out + i * n, row, n * sizeof *row);
+        memcpy(x->value + i * t->S, row + n, t->S * sizeof *row);
+    } else {
+        memcpy(row, x->out + i * n, n * sizeof *row);
+        memcpy(row + n, x->value + i * t->S, t->S * sizeof *row);
+    }
+}
+
+/* Outputs of all ranks to all.out and all.value, in the batch's order. */
+static int gather_outputs(struct trainer *t, struct err *e)
+{
+    const struct comm *c = t->setup.comm;
+    size_t width = t->S * (t->O + 1), most = 0;
+    size_t *count = mem_array((size_t)c->world, sizeof *count);
+    float *mine = NULL, *rows = NULL;
+    int r = 0;
+
+    for (size_t i = 0; count && i < t->all.n; i++)
+        if (++count[t->owner[i]] > most)
+            most = count[t->owner[i]];
+    mine = mem_array(most * width, sizeof *mine);
+    rows = mem_array(most * width * (size_t)c->world, sizeof *rows);
+    if (!count || !mine || !rows)
+        r = err_set(e, ERR_NOMEM, "outputs of the ranks: out of memory");
+    for (size_t i = 0; !r && i < t->own.n; i++)
+        copy_row(t, mine + i * width, &t->own, i, 0);
+    r = comm_agree(c, r, e);
+    if (!r)
+        r = c->all_gather(c, mine, most * width * sizeof *mine, rows, e);
+    if (!r)
+        memset(count, 0, (size_t)c->world * sizeof *count);
+    for (size_t i = 0; !r && i < t->all.n; i++) {
+        size_t k = (size_t)t->owner[i] * most + count[t->owner[i]]++;
+
+        copy_row(t, rows + k * width, &t->all, i, 1);
+    }
+    mem_free(count);
+    mem_free(mine);
+    mem_free(rows);
+    return r;
+}
+
+/* The loss of the whole batch, the same on every rank; gradients of the own outputs. */
+static int whole_loss(struct trainer *t, long step, struct step_result *out, struct err *e)
+{
+    size_t k = 0, n = t->S * t->O;
+    int r;
+
+    if (t->setup.comm->world == 1)
+        return take_loss(t, step, &t->own, 0, t->own.n, t->own.n, out, e);
+    r = gather_outputs(t, e);
+    if (!r)
+        r = take_loss(t, step, &t->all, 0, t->all.n, t->all.n, out, e);
+    for (size_t i = 0; !r && i < t->all.n; i++) {
+        if (t->owner[i] != t->setup.comm->rank)
+            continue;
+        memcpy(t->own.d_out + k * n, t->all.d_out + i * n, n * sizeof(float));
+        memcpy(t->own.d_value + k * t->S, t->all.d_value + i * t->S, t->S * sizeof(float));
+        k++;
+    }
+    return r;
+}
+
 /* Where a loss that is not finite began: a parameter, or the outputs, or the loss. */
-static const char *find_origin(struct trainer *t, size_t m)
+static const char *find_origin(struct trainer *t)
 {
     size_t n;
     struct param *p = model_params(t->setup.model, &n);
@@ -241,57 +431,124 @@ static const char *find_origin(struct trainer *t, size_t m)
         if (!t->backend->grad_norm(&a) && !isfinite(sum))
             return p[i].name;
     }
-    for (size_t i = 0; i < m * t->O; i++)
-        if (!isfinite(t->out[i]))
+    for (size_t i = 0; i < t->own.n * t->S * t->O; i++)
+        if (!isfinite(t->own.out[i]))
             return "logits";
     return "loss";
 }
 
-/* Forward, loss and backward of the whole batch. */
-static int run_parts(struct trainer *t, long step, const uint32_t *example, size_t n,
-                     uint64_t key, struct step_result *out, struct err *e)
+/* Backward of part i, whose forward is on the tape. */
+static int finish_part(struct trainer *t, long step, size_t i, const struct model_out *o,
+                       struct step_result *out, struct err *e)
 {
-    int single = cut_by_example(t, n), r = 0;
+    if (!isfinite(out->loss))
+        return 0;
+    if (i + 1 == t->n_parts && t->setup.comm->world > 1)
+        tape_on_param(t->tape, optim_param_done, &t->optim);
+    comm_note(t->setup.comm, COMM_BACKWARD, step);
+    return backward(t, &t->part[i], o, out, e);
+}
+
+/* Each part from forward to backward: its loss needs nothing else. */
+static int run_separable(struct trainer *t, long step, size_t total, uint64_t key,
+                         struct step_result *out, struct err *e)
+{
     struct model_out o;
+    int r = 0;
 
-    if (!single) {
-        cut(t, n * t->S, 1);
-        single = t->n_parts == 1;
-        for (size_t i = 0; !single && i < t->n_parts; i++) {
-            enum tape_mode mode = t->setup.dropout ? TAPE_TRAIN : TAPE_INFER;
+    for (size_t i = 0; !r && i < t->n_parts && isfinite(out->loss); i++) {
+        const struct part *p = &t->part[i];
 
-            r = forward(t, &t->part[i], mode, key, &o, e);
-            if (r)
-                return r;
-        }
-        if (!single)
-            r = take_loss(t, step, example, 0, n, n, out, e);
-    }
-    for (size_t i = 0; !r && i < t->n_parts; i++) {
-        struct part *p = &t->part[i];
-
-        if (!isfinite(out->loss))
-            break;
-        r = forward(t, p, TAPE_TRAIN, key, &o, e);
-        if (!r && single)
-            r = take_loss(t, step, example, p->first / t->S, p->n / t->S, n, out, e);
-        if (!r && isfinite(out->loss))
-            r = backward(t, p, &o, e);
+        comm_note(t->setup.comm, COMM_FORWARD, step);
+        r = forward(t, p, TAPE_TRAIN, key, &o, out, e);
+        if (!r)
+            r = take_loss(t, step, &t->own, p->first / t->S, p->n / t->S, total, out, e);
+        if (!r)
+            r = finish_part(t, step, i, &o, out, e);
     }
     return r;
 }
 
+/* All outputs first, then the loss, then backward; several parts run forward again. */
+static int run_whole(struct trainer *t, long step, size_t total, uint64_t key,
+                     struct step_result *out, struct err *e)
+{
+    const struct comm *c = t->setup.comm;
+    int again = t->n_parts > 1, r = 0;
+    enum tape_mode first = again && !t->setup.dropout ? TAPE_INFER : TAPE_TRAIN;
+    struct model_out o;
+
+    for (size_t i = 0; !r && i < t->n_parts; i++)
+        r = forward(t, &t->part[i], first, key, &o, out, e);
+    if (t->setup.stage->separable) {
+        if (!r)
+            r = take_loss(t, step, &t->own, 0, t->own.n, total, out, e);
+    } else {
+        r = comm_agree(c, r, e);
+        if (!r)
+            r = whole_loss(t, step, out, e);
+    }
+    for (size_t i = 0; !r && i < t->n_parts; i++) {
+        comm_note(c, COMM_FORWARD, step);
+        if (again)
+            r = forward(t, &t->part[i], TAPE_TRAIN, key, &o, out, e);
+        if (!r)
+            r = finish_part(t, step, i, &o, out, e);
+    }
+    return r;
+}
+
+/* Forward, loss and backward of this rank's shard. */
+static int run_parts(struct trainer *t, long step, size_t total, uint64_t key,
+                     struct step_result *out, struct err *e)
+{
+    if (cut_by_example(t))
+        return run_separable(t, step, total, key, out, e);
+    cut(t, t->own.n * t->S, 1);
+    return run_whole(t, step, total, key, out, e);
+}
+
+/* Loss, metrics and what is not finite, of all ranks. Rank 0 has examples if any rank has,
+ * so its list of metrics is whole. */
+static int sum_reports(struct trainer *t, struct step_result *out, struct err *e)
+{
+    const struct comm *c = t->setup.comm;
+    struct part_report own = {.loss = out->loss, .n_metrics = out->metrics.n};
+    int r, whole = !t->setup.stage->separable;
+
+    if (!isfinite(out->loss))
+        snprintf(own.bad, sizeof own.bad, "%s", find_origin(t));
+    memcpy(own.metric, out->metrics.value, sizeof own.metric);
+    if (c->world == 1) {
+        memcpy(t->bad, own.bad, sizeof t->bad);
+        return 0;
+    }
+    r = c->all_gather(c, &own, sizeof own, t->reports, e);
+    if (r)
+        return r;
+    *t->bad = 0;
+    for (int k = 0; k < c->world; k++)
+        if (*t->reports[k].bad && !*t->bad)
+            memcpy(t->bad, t->reports[k].bad, sizeof t->bad);
+    if (whole)
+        return 0;
+    out->loss = 0;
+    memset(out->metrics.value, 0, sizeof out->metrics.value);
+    for (int k = 0; k < c->world; k++) {
+        out->loss += t->reports[k].loss;
+        for (int i = 0; i < out->metrics.n; i++)
+            out->metrics.value[i] += t->reports[k].metric[i];
+    }
+    return 0;
+}
+
 /* Norm, clip and update; or the name of the tensor that forbids it. */
-static int update(struct trainer *t, long step, struct step_result *out, struct err *e)
+static int update(struct trainer *t, struct step_result *out, double factor, struct err *e)
 {
     const struct trainer_setup *s = &t->setup;
-    double factor = sched_factor(&s->sched, step), scale = 1;
-    int bad, r;
+    double scale = 1;
+    int bad, r = optim_norm(&t->optim, &out->grad_norm, &bad, e);
 
-    out->lr = s->optim.lr * factor;
-    r = optim_reduce_all(&t->optim, s->comm, e);
-    if (!r)
-        r = optim_norm(&t->optim, &out->grad_norm, &bad, e);
     if (r)
         return r;
     if (bad >= 0 || !isfinite(out->grad_norm)) {
@@ -309,31 +566,34 @@ int trainer_step(struct trainer *t, long step, const uint32_t *example, size_t n
 {
     const struct trainer_setup *s = &t->setup;
     uint64_t key = rng_key(s->run->seed, RNG_DROPOUT, (uint64_t)step, 0);
-    int r = reserve(t, n, e);
+    double factor = sched_factor(&s->sched, step);
+    int r;
 
     memset(out, 0, sizeof *out);
+    out->lr = s->optim.lr * factor;
+    t->at = clock_now();
+    comm_note(s->comm, COMM_FORWARD, step);
+    r = comm_agree(s->comm, take_shard(t, example, n, &out->tokens, e), e);
     if (r)
         return r;
-    for (size_t i = 0; i < n; i++) {
-        t->label[i] = s->run->label[example[i]];
-        for (size_t j = 0; j < t->S; j++)
-            t->seq[i * t->S + j] = (uint32_t)(example[i] * t->S + j);
-    }
-    memset(t->d_out, 0, n * t->S * t->O * sizeof *t->d_out);
-    memset(t->d_value, 0, n * t->S * sizeof *t->d_value);
-    out->tokens = tokens_of(t, 0, n * t->S);
+    clock_part(t, out, PART_DATA);
 
-    r = run_parts(t, step, example, n, key, out, e);
+    r = comm_agree(s->comm, run_parts(t, step, n, key, out, e), e);
     if (r)
         return r;
-    if (!isfinite(out->loss)) {
-        out->lr = s->optim.lr * sched_factor(&s->sched, step);
-        out->bad = find_origin(t, n * t->S);
-    } else {
-        r = update(t, step, out, e);
-    }
+    comm_note(s->comm, COMM_REDUCE, step);
+    r = sum_reports(t, out, e);
+    if (!r)
+        r = optim_reduce_all(&t->optim, e);
+    clock_part(t, out, PART_REDUCE);
+    comm_note(s->comm, COMM_UPDATE, step);
+    if (!r && *t->bad)
+        out->bad = t->bad;
+    else if (!r)
+        r = update(t, out, factor, e);
     if (!r && out->bad)
         r = optim_skip(&t->optim, e);
+    clock_part(t, out, PART_OPTIMIZER);
     if (!r && !out->bad && s->stage->after_step)
         s->stage->after_step(s->run, &out->metrics);
     return r;

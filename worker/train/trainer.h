@@ -1,12 +1,18 @@
 /* The trainer: one optimizer step over one batch, for any stage.
  *
- *     batch -> micro-batches (packed, no padding) -> forward -> stage->loss over the WHOLE
- *     batch -> backward of each micro-batch -> reduce -> norm -> clip -> AdamW
+ *     batch -> this rank's shard -> micro-batches (packed, no padding) -> forward ->
+ *     stage->loss over the WHOLE batch -> backward of each micro-batch, gradients reduced
+ *     meanwhile -> norm -> clip -> AdamW
  *
  * The loss of a stage that is `separable` is taken per micro-batch (means divide by the
  * size of the batch, so parts add up). Any other stage that needs several micro-batches
  * runs forward twice: first to get the outputs of the whole batch, then again, with the
  * same dropout keys and so the same bits, for backward.
+ *
+ * Over several ranks every rank calls trainer_step() with the same batch. A separable loss
+ * is taken of the shard alone; for any other the outputs of all ranks are gathered and each
+ * computes the loss of the whole batch. A rank that fails takes the others with it, at the
+ * same point of the step.
  *
  * Dropout is keyed by (seed, step) and the sequence's number in the training set, never by
  * its place in a batch. A step whose loss or gradient is not finite changes nothing but the
@@ -20,6 +26,16 @@
 #include "worker/train/sched.h"
 
 enum { TRAINER_MICRO_TOKENS = 2048 };
+
+/* The parts of a step's time. `reduce` includes waiting for the other ranks. */
+enum trainer_part {
+    PART_DATA,
+    PART_FORWARD,
+    PART_BACKWARD,
+    PART_REDUCE,
+    PART_OPTIMIZER,
+    TRAINER_PARTS
+};
 
 /* What random keys are for: second argument of rng_key(). */
 enum rng_purpose { RNG_DROPOUT = 1 };
@@ -42,10 +58,12 @@ struct step_result {
     size_t tokens; /* real ones, specials included */
     struct metric_list metrics;
     const char *bad; /* not NULL: the step was skipped, it began in this tensor */
+    double seconds[TRAINER_PARTS]; /* where this rank's time went */
 };
 
 struct trainer;
 
+/* Opening and steps are collective. */
 int trainer_open(struct trainer **out, const struct trainer_setup *s, struct err *e);
 void trainer_close(struct trainer *t); /* total; the model is the caller's */
 

@@ -138,7 +138,7 @@ static int data_prefer(const struct spec *s, int split, struct err *e)
     struct store_buf buf = {0};
     struct row row;
     struct job j;
-    int rc = job_open(&j, s, e);
+    int rc = job_open(&j, s, comm_self(), (int)s->resources.threads, e);
 
     for (size_t i = 0; !rc && i < j.data[split].n; i++) {
         rc = dataset_get(&j.data[split], i, &buf, &row, e);

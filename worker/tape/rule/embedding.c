@@ -129,6 +129,7 @@ struct tensor *tape_embedding(struct tape *t, int n, struct param *const *table,
     for (int i = 0; i < n; i++) {
         node->table[i] = table[i];
         node->sorted[i].index = a.index[i];
+        tape_adds_to(&node->node, table[i]);
         if (param_trains(table[i]))
             sort_index(t, index[i], a.T, table[i], &node->sorted[i]);
     }

@@ -95,6 +95,8 @@ struct tensor *tape_linear(struct tape *t, struct tensor *x, struct param *w,
         n->w = w;
         n->b = b;
         n->act = act;
+        tape_adds_to(&n->node, w);
+        tape_adds_to(&n->node, b);
         if (act != ACT_NONE)
             n->node.keep[0] = tape_grad_new(t, y);
     }

@@ -122,6 +122,8 @@ struct tensor *tape_norm(struct tape *t, struct tensor *x, struct tensor *residu
     if (n != &plain) {
         n->node.keep[KEEP_MEAN] = mean;
         n->node.keep[KEEP_RSTD] = rstd;
+        tape_adds_to(&n->node, spec->w);
+        tape_adds_to(&n->node, spec->b);
     } else {
         tape_give(t, mean);
         tape_give(t, rstd);

@@ -1,0 +1,29 @@
+/* Watching the other ranks of this host: a thread that looks ten times a second.
+ *
+ * A rank is lost when its process is gone without having said so (window_rank.left), or
+ * when its own watch has not counted on for WATCH_SILENCE looks of ours: a stopped process
+ * (SIGSTOP) counts no more, nor do we while the whole machine sleeps. The lowest rank that
+ * is left on the host reports; who cannot be seen in /proc (another pid namespace) is
+ * judged by silence alone.
+ *
+ * Invariant: `lost` is called at most once, from the watch's thread, while other threads
+ * may wait for the lost rank for ever: it is expected to end the process. */
+#ifndef WORKER_DIST_WATCH_H
+#define WORKER_DIST_WATCH_H
+
+#include "worker/dist/window.h"
+
+enum { WATCH_LOOK_MS = 100, WATCH_SILENCE = 100 }; /* 10 s */
+
+/* report: this rank is the one to say it; the others end silently. */
+typedef void watch_lost(void *arg, const char *message, int report);
+
+struct watch;
+int watch_start(struct watch **out, const struct window *w, const char *host,
+                watch_lost *lost, void *arg, struct err *e);
+void watch_stop(struct watch *t); /* total */
+
+/* Start time of a process in clock ticks since boot; 0: there is none, or it is dead. */
+uint64_t watch_born(int pid);
+
+#endif
