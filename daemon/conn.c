@@ -16,7 +16,10 @@
 #include "proto/message.h"
 #include "wire.pb-c.h"
 
-enum { CHECK_EVERY = 5 }; /* seconds */
+enum {
+    CHECK_EVERY = 5,        /* seconds */
+    COMPLAINTS_LOGGED = 10, /* a second */
+};
 
 static struct conn *find(struct daemon *d, uint64_t id)
 {
@@ -171,6 +174,23 @@ static int take_call(struct daemon *d, struct conn *c, const uint8_t *p, size_t 
     return 0;
 }
 
+/* A connection was closed for what it said. Whoever floods us does not flood the log. */
+static void say_why(struct daemon *d, const struct conn *c, const struct err *e)
+{
+    double now = d->io->ops->now(d->io);
+    struct io_peer peer = {0};
+
+    if (now - d->complaints_since > 1) {
+        d->complaints_since = now;
+        d->complaints = 0;
+    }
+    if (d->complaints++ >= COMPLAINTS_LOGGED)
+        return;
+    if (d->io->ops->peer)
+        d->io->ops->peer(d->io, c->id, &peer);
+    log_warn("connection%s%s closed: %s", *peer.name ? " from " : "", peer.name, e->msg);
+}
+
 void conn_received(struct daemon *d, uint64_t id, const void *p, size_t n)
 {
     struct conn *c = find(d, id);
@@ -193,7 +213,7 @@ void conn_received(struct daemon *d, uint64_t id, const void *p, size_t n)
     if (c->role == CONN_WORKER && uplink_settle(d, c, rc < 0 ? &second : &e))
         rc = rc < 0 ? rc : e.code;
     if (rc < 0)
-        log_warn("connection closed: %s", e.msg);
+        say_why(d, c, &e);
     if (rc < 0 || c->refused) {
         d->io->ops->close(d->io, id);
         forget(d, c);

@@ -15,6 +15,7 @@
 #include "base/str.h"
 #include "daemon/admit.h"
 #include "daemon/event.h"
+#include "daemon/http.h"
 #include "daemon/journal.h"
 #include "daemon/judge.h"
 #include "daemon/plan.h"
@@ -344,7 +345,7 @@ void daemon_schedule(struct daemon *d)
         }
     } while (plan.n && plan.item[plan.n - 1].kind == DECIDE_START);
     wake = fmin(fmin(plan.wake, admit_next(d)), fmin(judge_next(d), tail_next(d)));
-    wake = fmin(wake, conn_next(d));
+    wake = fmin(wake, fmin(conn_next(d), http_next(d)));
     if (save_again(d))
         wake = fmin(wake, now + 1);
     sweep(d);
@@ -367,7 +368,8 @@ static void on_received(void *ctx, uint64_t conn, const void *p, size_t n)
 
 static void on_closed(void *ctx, uint64_t conn)
 {
-    conn_closed(ctx, conn);
+    if (!http_closed(ctx, conn))
+        conn_closed(ctx, conn);
 }
 
 static void on_drained(void *ctx, uint64_t conn)
@@ -393,6 +395,7 @@ static void on_wake(void *ctx)
 {
     admit_tick(ctx);
     conn_tick(ctx);
+    http_tick(ctx);
     judge_tick(ctx);
     tail_tick(ctx);
     daemon_schedule(ctx);
@@ -414,8 +417,13 @@ static void on_ending(void *ctx, int signal)
     daemon_schedule(d);
 }
 
+static void on_requested(void *ctx, uint64_t request, const struct io_request *r)
+{
+    http_requested(ctx, request, r);
+}
+
 static const struct io_events events = {on_connected, on_received, on_closed, on_drained,
-                                        on_exited,    on_wake,     on_ending};
+                                        on_exited,    on_wake,     on_ending, on_requested};
 
 /* ---- the beginning and the end ---- */
 
@@ -476,6 +484,7 @@ int daemon_recover(struct daemon *d, struct err *e)
 void daemon_fini(struct daemon *d)
 {
     conn_free_all(d);
+    http_free_all(d);
     watch_free_all(d);
     tail_free_all(d);
     admit_free_all(d);

@@ -25,6 +25,7 @@
 
 struct admission;
 struct auth;
+struct http_call;
 struct watch;
 struct tail;
 
@@ -52,7 +53,11 @@ struct daemon {
     unsigned next_past;
 
     struct conn *conns;
-    double conns_checked;         /* when conn_tick() last looked */
+    double conns_checked;    /* when conn_tick() last looked */
+    double complaints_since; /* of connections closed for what they said, conn.c */
+    unsigned complaints;
+    struct http_call *http_calls; /* requests over HTTP, http.c */
+    double http_checked;          /* when http_tick() last looked */
     struct admission *admissions; /* submits on their way, admit.c */
     struct watch *watches;        /* watch.c */
     struct tail *tails;           /* tail.c */

@@ -37,6 +37,31 @@ struct io_peer {
     char name[80];        /* "127.0.0.1:51234", for logs; "" where local */
 };
 
+/* An HTTP request, whole. Texts are NULL where the header (or argument) is absent; several
+ * headers of one name are refused before this. */
+enum { IO_ARGUMENTS_MAX = 16 };
+struct io_request {
+    struct io_peer peer;
+    int tls;
+    const char *method, *path;
+    const char *host, *origin, *fetch_site, *content_type, *authorization, *last_event_id;
+    const char *name[IO_ARGUMENTS_MAX], *value[IO_ARGUMENTS_MAX]; /* of the query */
+    int n_arguments; /* above IO_ARGUMENTS_MAX: too many */
+    const char *body;
+    size_t n;
+};
+
+/* Its answer. A stream's body follows with send() and ends with close(), under the
+ * request's id. */
+struct io_response {
+    int status;
+    const char *content_type, *allow;
+    int ask_token; /* WWW-Authenticate */
+    const void *body;
+    size_t n;
+    int stream;
+};
+
 enum { IO_CAPTURE_MAX = 4 << 20 };
 
 struct io_events {
@@ -47,6 +72,9 @@ struct io_events {
     void (*exited)(void *ctx, uint64_t child, const struct io_exit *how);
     void (*wake)(void *ctx);               /* the time asked for has come */
     void (*ending)(void *ctx, int signal); /* SIGTERM, SIGINT; 0: the owner has gone */
+    /* Over HTTP; to be answered with respond(). closed() says that the answer has gone
+     * out, or the client. */
+    void (*requested)(void *ctx, uint64_t request, const struct io_request *r);
 };
 
 struct io_ops {
@@ -69,6 +97,7 @@ struct io_ops {
      * no process outlives the daemon. */
     int (*adopt)(struct io *io, const char *mark, const char *status, uint64_t *child,
                  int *kept, struct err *e);
+    void (*respond)(struct io *io, uint64_t request, const struct io_response *r);
 };
 
 struct io {

@@ -85,6 +85,11 @@ static void io_settle(struct io *io, uint64_t conn)
     net_settle(&uv_of(io)->net, conn);
 }
 
+static void io_respond(struct io *io, uint64_t request, const struct io_response *r)
+{
+    net_respond(&uv_of(io)->net, request, r);
+}
+
 /* ---- processes ---- */
 
 static void report_child(struct uv_child *c)
@@ -415,7 +420,7 @@ static void on_owner(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 
 static const struct io_ops ops = {io_now,   io_send,   io_unsent,  io_close,
                                   io_spawn, io_kill,   io_wake_at, io_stop,
-                                  io_peer,  io_settle, io_adopt};
+                                  io_peer,  io_settle, io_adopt,   io_respond};
 
 static int open_handles(struct io_uv *io, int listen_fd, int owner_fd)
 {

@@ -1,7 +1,5 @@
 /* Connections under libuv: see net.h. A connection is freed in its close callback alone;
  * from there the daemon is told, so that nothing calls back from within a call. */
-#include "daemon/net.h"
-
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -13,6 +11,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "daemon/http/server.h"
+#include "daemon/net_conn.h"
 #include "proto/transport.h"
 
 enum {
@@ -24,32 +24,7 @@ enum {
     SENT_MAX = 64 << 20,     /* unsent replies before a connection is given up */
 };
 
-struct net_conn {
-    union {
-        uv_handle_t handle;
-        uv_stream_t stream;
-        uv_pipe_t pipe;
-        uv_tcp_t tcp;
-    } u; /* first: the handle is the connection */
-    struct net *net;
-    uint64_t id;
-    enum address_kind kind;
-    struct net_conn *next; /* in its bucket */
-    struct net_conn *younger, *older;
-    double since;
-    struct tls *tls; /* NULL: a Unix socket */
-    char name[80];   /* "127.0.0.1:51234", for logs */
-    int pending, announced, paused;
-    int behind;  /* much is unsent: say when it is not any more */
-    int closing; /* we have said goodbye: what comes is ignored */
-};
-
-struct net_write {
-    uv_write_t request;
-    uv_buf_t buf;
-};
-
-static struct net_conn *find(struct net *net, uint64_t id)
+struct net_conn *net_find(struct net *net, uint64_t id)
 {
     struct net_conn *c = net->bucket[id % NET_BUCKETS];
 
@@ -66,7 +41,7 @@ static void start_tick(struct net *net)
         uv_timer_start(&net->tick, on_tick, 1000, 1000);
 }
 
-static void refusal(struct net *net, const char *name, const char *why)
+void net_refusal(struct net *net, const char *name, const char *why)
 {
     start_tick(net);
     if (net->refusals++ < REFUSALS_LOGGED)
@@ -75,7 +50,7 @@ static void refusal(struct net *net, const char *name, const char *why)
 
 /* ---- those that have not said who they are ---- */
 
-static void forget_pending(struct net_conn *c)
+void net_forget_pending(struct net_conn *c)
 {
     struct net *net = c->net;
 
@@ -94,7 +69,6 @@ static void forget_pending(struct net_conn *c)
     net->n_pending--;
 }
 
-static void drop(struct net_conn *c);
 static void on_listener(uv_poll_t *poll, int status, int events);
 
 static void on_tick(uv_timer_t *t)
@@ -110,16 +84,16 @@ static void on_tick(uv_timer_t *t)
     net->starved = 0;
     while (net->oldest && now - net->oldest->since > NET_SETTLE_S) {
         if (!net->oldest->closing)
-            refusal(net, net->oldest->name, "it has not said who it is");
-        drop(net->oldest);
+            net_refusal(net, net->oldest->name, "it has not said who it is");
+        net_drop(net->oldest);
     }
 }
 
-static void add_pending(struct net_conn *c)
+void net_add_pending(struct net_conn *c)
 {
     struct net *net = c->net;
 
-    forget_pending(c);
+    net_forget_pending(c);
     c->since = clock_now();
     c->older = net->newest;
     if (net->newest)
@@ -130,24 +104,26 @@ static void add_pending(struct net_conn *c)
     c->pending = 1;
     start_tick(net);
     if (++net->n_pending > NET_PENDING_MAX)
-        drop(net->oldest);
+        net_drop(net->oldest);
 }
 
 /* ---- the end ---- */
 
-static void gone(uv_handle_t *h)
+void net_handle_gone(uv_handle_t *h)
 {
-    struct net_conn *c = (struct net_conn *)h;
+    struct net_conn *c = h->data;
     struct net *net = c->net;
 
-    if (c->announced && !net->closed)
+    if (--c->handles)
+        return;
+    if (c->announced && !net_is_http(c->kind) && !net->closed)
         net->io->events->closed(net->io->ctx, c->id);
     if (c->tls)
         net->tls_api->close(c->tls);
     mem_free(c);
 }
 
-static void drop(struct net_conn *c)
+void net_drop(struct net_conn *c)
 {
     struct net *net = c->net;
     struct net_conn **p = &net->bucket[c->id % NET_BUCKETS];
@@ -160,68 +136,71 @@ static void drop(struct net_conn *c)
         *p = c->next;
         net->n_conns--;
     }
-    forget_pending(c);
+    net_forget_pending(c);
     c->closing = 1;
-    uv_close(&c->u.handle, gone);
+    uv_close(&c->u.handle, net_handle_gone);
+    if (c->bridged)
+        uv_close((uv_handle_t *)&c->bridge, net_handle_gone);
 }
 
 /* ---- writing ---- */
 
-static void resume(struct net_conn *c);
-
 static void on_written(uv_write_t *request, int status)
 {
     struct net_write *w = (struct net_write *)request;
-    struct net_conn *c = (struct net_conn *)request->handle;
+    struct net_conn *c = request->handle->data;
 
     mem_free(w->buf.base);
     mem_free(w);
     if (uv_is_closing(&c->u.handle))
         return;
     if (status < 0) {
-        drop(c);
+        net_drop(c);
         return;
     }
-    resume(c);
+    net_resume(c);
+    net_http_written(c);
     if (!c->behind || c->closing ||
         uv_stream_get_write_queue_size(&c->u.stream) > UNSENT_LITTLE)
         return;
     c->behind = 0;
-    c->net->io->events->drained(c->net->io->ctx, c->id);
+    if (!net_is_http(c->kind))
+        c->net->io->events->drained(c->net->io->ctx, c->id);
 }
 
-/* Bytes for the wire: at once as far as it takes them, the rest when it does. */
-static void send_bytes(struct net_conn *c, const char *p, size_t n)
+int net_write(uv_stream_t *s, const char *p, size_t n, uv_write_cb written)
 {
     uv_buf_t buf = uv_buf_init((char *)(uintptr_t)p, (unsigned)n);
-    size_t waiting = uv_stream_get_write_queue_size(&c->u.stream);
-    int sent = waiting ? 0 : uv_try_write(&c->u.stream, &buf, 1);
+    size_t waiting = uv_stream_get_write_queue_size(s);
+    int sent = waiting ? 0 : uv_try_write(s, &buf, 1);
     struct net_write *w;
 
     if (sent < 0)
-        sent = 0; /* UV_EAGAIN; a broken connection shows below or in on_read() */
+        sent = 0; /* UV_EAGAIN; a broken connection shows below or on reading */
     p += sent;
     n -= (size_t)sent;
     if (!n)
-        return;
-    w = mem_alloc(sizeof *w);
+        return 0;
+    w = waiting > SENT_MAX ? NULL : mem_alloc(sizeof *w);
     if (w)
         w->buf = uv_buf_init(mem_alloc(n), (unsigned)n);
-    if (!w || !w->buf.base || waiting > SENT_MAX) {
-        if (w)
-            mem_free(w->buf.base);
-        mem_free(w);
-        drop(c); /* a frame with a hole in it would be worse */
-        return;
-    }
-    memcpy(w->buf.base, p, n);
-    if (uv_write(&w->request, &c->u.stream, &w->buf, 1, on_written)) {
+    if (w && w->buf.base) {
+        memcpy(w->buf.base, p, n);
+        if (!uv_write(&w->request, s, &w->buf, 1, written))
+            return 0;
         mem_free(w->buf.base);
-        mem_free(w);
-        drop(c);
-        return;
     }
-    c->behind |= uv_stream_get_write_queue_size(&c->u.stream) > UNSENT_LITTLE;
+    mem_free(w);
+    return -1;
+}
+
+/* A frame with a hole in it would be worse than none. */
+static void send_bytes(struct net_conn *c, const char *p, size_t n)
+{
+    if (net_write(&c->u.stream, p, n, on_written))
+        net_drop(c);
+    else
+        c->behind |= uv_stream_get_write_queue_size(&c->u.stream) > UNSENT_LITTLE;
 }
 
 static void flush(struct net_conn *c)
@@ -235,39 +214,48 @@ static void flush(struct net_conn *c)
         send_bytes(c, buf, n);
 }
 
-void net_send(struct net *net, uint64_t id, const void *p, size_t n)
+void net_conn_send(struct net_conn *c, const void *p, size_t n)
 {
-    struct net_conn *c = find(net, id);
     struct err e;
 
-    if (!c || c->closing || !n)
-        return;
     if (!c->tls)
         send_bytes(c, p, n);
-    else if (net->tls_api->write(c->tls, p, n, &e))
-        drop(c);
+    else if (c->net->tls_api->write(c->tls, p, n, &e))
+        net_drop(c);
     else
         flush(c);
 }
 
+void net_send(struct net *net, uint64_t id, const void *p, size_t n)
+{
+    struct net_conn *c = net_find(net, id);
+
+    if (c && !c->closing && n)
+        net_conn_send(c, p, n);
+    else if (!c)
+        net_http_send(net, id, p, n);
+}
+
 size_t net_unsent(struct net *net, uint64_t id)
 {
-    struct net_conn *c = find(net, id);
+    struct net_conn *c = net_find(net, id);
 
-    return c ? uv_stream_get_write_queue_size(&c->u.stream) : 0;
+    if (c)
+        return uv_stream_get_write_queue_size(&c->u.stream);
+    return net->http ? net->http_api->unsent(net->http, id) : 0;
 }
 
 static void on_shutdown(uv_shutdown_t *request, int status)
 {
-    struct net_conn *c = (struct net_conn *)request->handle;
+    struct net_conn *c = request->handle->data;
 
     (void)status;
     mem_free(request);
-    drop(c);
+    net_drop(c);
 }
 
 /* Say goodbye once everything has gone out; who does not take it is dropped in time. */
-static void say_goodbye(struct net_conn *c)
+void net_say_goodbye(struct net_conn *c)
 {
     uv_shutdown_t *request = mem_alloc(sizeof *request);
 
@@ -279,25 +267,27 @@ static void say_goodbye(struct net_conn *c)
     if (uv_is_closing(&c->u.handle) || !request ||
         uv_shutdown(request, &c->u.stream, on_shutdown)) {
         mem_free(request);
-        drop(c);
+        net_drop(c);
         return;
     }
-    add_pending(c);
+    net_add_pending(c);
 }
 
 void net_close(struct net *net, uint64_t id)
 {
-    struct net_conn *c = find(net, id);
+    struct net_conn *c = net_find(net, id);
 
     if (c && !c->closing)
-        say_goodbye(c);
+        net_say_goodbye(c);
+    else if (!c)
+        net_http_end(net, id);
 }
 
 /* ---- reading ---- */
 
 static void give_buffer(uv_handle_t *h, size_t hint, uv_buf_t *buf)
 {
-    struct net *net = ((struct net_conn *)h)->net;
+    struct net *net = ((struct net_conn *)h->data)->net;
 
     (void)hint;
     *buf = uv_buf_init(net->in, sizeof net->in);
@@ -306,14 +296,20 @@ static void give_buffer(uv_handle_t *h, size_t hint, uv_buf_t *buf)
 static void announce(struct net_conn *c)
 {
     c->announced = 1;
-    c->net->io->events->connected(c->net->io->ctx, c->id);
+    if (!net_is_http(c->kind))
+        c->net->io->events->connected(c->net->io->ctx, c->id);
+    else if (net_http_begin(c))
+        net_drop(c);
 }
 
 static void deliver(struct net_conn *c, const void *p, size_t n)
 {
     struct net *net = c->net;
 
-    net->io->events->received(net->io->ctx, c->id, p, n);
+    if (net_is_http(c->kind))
+        net_http_deliver(c, p, n);
+    else
+        net->io->events->received(net->io->ctx, c->id, p, n);
 }
 
 /* Bytes through TLS; its own answers go out also when it gives up (an alert). */
@@ -328,7 +324,8 @@ static void decrypt(struct net_conn *c, const void *p, size_t n)
            (got = net->tls_api->read(c->tls, net->plain, sizeof net->plain, &e)) > 0) {
         if (!c->announced)
             announce(c);
-        deliver(c, net->plain, (size_t)got);
+        if (!c->closing)
+            deliver(c, net->plain, (size_t)got);
     }
     if (!rc && got < 0)
         rc = (int)got;
@@ -336,8 +333,8 @@ static void decrypt(struct net_conn *c, const void *p, size_t n)
         flush(c);
     if (rc && !uv_is_closing(&c->u.handle)) {
         if (rc != ERR_UNREACHABLE)
-            refusal(net, c->name, e.msg);
-        drop(c);
+            net_refusal(net, c->name, e.msg);
+        net_drop(c);
     } else if (!c->closing && !c->announced && net->tls_api->established(c->tls)) {
         announce(c);
     }
@@ -345,10 +342,10 @@ static void decrypt(struct net_conn *c, const void *p, size_t n)
 
 static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 {
-    struct net_conn *c = (struct net_conn *)s;
+    struct net_conn *c = s->data;
 
     if (n < 0) {
-        drop(c);
+        net_drop(c);
         return;
     }
     if (c->closing || n == 0)
@@ -363,9 +360,10 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
     }
 }
 
-static void resume(struct net_conn *c)
+void net_resume(struct net_conn *c)
 {
-    if (!c->paused || uv_stream_get_write_queue_size(&c->u.stream) > NET_UNSENT_MAX / 2)
+    if (!c->paused || uv_stream_get_write_queue_size(&c->u.stream) > NET_UNSENT_MAX / 2 ||
+        (c->bridged && uv_stream_get_write_queue_size((uv_stream_t *)&c->bridge)))
         return;
     c->paused = 0;
     uv_read_start(&c->u.stream, give_buffer, on_read);
@@ -390,6 +388,7 @@ static int adopt(struct net *net, struct net_conn *c, int fd)
 {
     int rc;
 
+    c->handles = 1;
     if (c->kind == ADDRESS_UNIX) {
         rc = uv_pipe_init(net->loop, &c->u.pipe, 0);
         if (!rc)
@@ -400,11 +399,17 @@ static int adopt(struct net *net, struct net_conn *c, int fd)
         if (!rc)
             rc = uv_tcp_open(&c->u.tcp, fd);
     }
+    c->u.handle.data = c;
     if (rc) {
         close(fd);
-        uv_close(&c->u.handle, gone);
+        uv_close(&c->u.handle, net_handle_gone);
     }
     return rc;
+}
+
+static int in_tls(enum address_kind kind)
+{
+    return kind == ADDRESS_TCP || kind == ADDRESS_HTTPS;
 }
 
 static void take(struct net *net, int fd, enum address_kind kind)
@@ -413,7 +418,7 @@ static void take(struct net *net, int fd, enum address_kind kind)
     struct err e = {0};
 
     if (!c) {
-        refusal(net, "", "out of memory");
+        net_refusal(net, "", "out of memory");
         close(fd);
         return;
     }
@@ -422,8 +427,8 @@ static void take(struct net *net, int fd, enum address_kind kind)
     name_peer(c, fd);
     if (net->n_conns >= net->max_conns ||
         (kind == ADDRESS_UNIX && transport_peer_allowed(fd, &e)) ||
-        (kind != ADDRESS_UNIX && net->tls_api->open(&c->tls, net->tls, NULL, &e))) {
-        refusal(net, c->name, e.code ? e.msg : "too many connections");
+        (in_tls(kind) && net->tls_api->open(&c->tls, net->tls, NULL, &e))) {
+        net_refusal(net, c->name, e.code ? e.msg : "too many connections");
         close(fd);
         mem_free(c);
         return;
@@ -434,9 +439,9 @@ static void take(struct net *net, int fd, enum address_kind kind)
     c->next = net->bucket[c->id % NET_BUCKETS];
     net->bucket[c->id % NET_BUCKETS] = c;
     net->n_conns++;
-    add_pending(c);
+    net_add_pending(c);
     if (uv_read_start(&c->u.stream, give_buffer, on_read))
-        drop(c);
+        net_drop(c);
     else if (!c->tls)
         announce(c);
 }
@@ -454,11 +459,11 @@ static void on_listener(uv_poll_t *poll, int status, int events)
         if (fd >= 0) {
             take(l->net, fd, l->kind);
         } else if (errno == EMFILE || errno == ENFILE) {
-            refusal(l->net, "", "no descriptor is free");
+            net_refusal(l->net, "", "no descriptor is free");
             l->net->starved = 1; /* the next tick looks again */
             uv_poll_stop(poll);
             if (l->net->oldest)
-                drop(l->net->oldest);
+                net_drop(l->net->oldest);
             return;
         } else if (errno != EINTR && errno != ECONNABORTED) {
             return;
@@ -477,8 +482,13 @@ static void listener_gone(uv_handle_t *h)
 int net_listen(struct net *net, int fd, enum address_kind kind, struct err *e)
 {
     struct net_listener *l = mem_alloc(sizeof *l);
-    int rc;
+    int rc = net_is_http(kind) ? net_http_open(net, e) : 0;
 
+    if (rc) {
+        close(fd);
+        mem_free(l);
+        return rc;
+    }
     if (!l || net->n_listeners == NET_LISTENERS) {
         close(fd);
         mem_free(l);
@@ -509,7 +519,7 @@ void net_use_tls(struct net *net, const struct tls_api *api, struct tls_context 
 
 int net_peer(struct net *net, uint64_t id, struct io_peer *peer)
 {
-    struct net_conn *c = find(net, id);
+    struct net_conn *c = net_find(net, id);
 
     memset(peer, 0, sizeof *peer);
     if (!c)
@@ -523,10 +533,10 @@ int net_peer(struct net *net, uint64_t id, struct io_peer *peer)
 
 void net_settle(struct net *net, uint64_t id)
 {
-    struct net_conn *c = find(net, id);
+    struct net_conn *c = net_find(net, id);
 
     if (c && !c->closing)
-        forget_pending(c);
+        net_forget_pending(c);
 }
 
 /* ---- beginning and end ---- */
@@ -565,11 +575,12 @@ void net_fini(struct net *net)
     if (net->closed || !net->loop)
         return;
     net->closed = 1;
+    net_http_close(net);
     for (size_t i = 0; i < net->n_listeners; i++)
         uv_close((uv_handle_t *)&net->listener[i]->poll, listener_gone);
     for (size_t i = 0; i < NET_BUCKETS; i++)
         while (net->bucket[i])
-            drop(net->bucket[i]);
+            net_drop(net->bucket[i]);
     if (net->tick.data)
         uv_close((uv_handle_t *)&net->tick, NULL);
 }

@@ -1,5 +1,6 @@
 /* Listening sockets and connections of the real event loop (daemon/io_uv.c): Unix sockets,
- * and TCP inside TLS. What it hears it tells through io->events, as daemon/io.h says.
+ * TCP inside TLS, and HTTP (daemon/net_http.c). What it hears it tells through io->events,
+ * as daemon/io.h says.
  *
  * Nobody can hold the daemon's memory or descriptors without having said who they are:
  *   - a connection that has not settled (net_settle: its Hello was accepted) within
@@ -27,6 +28,8 @@ enum {
     NET_LISTENERS = 32,
 };
 
+struct http_api;
+struct http_server;
 struct net_conn;
 struct net_listener {
     uv_poll_t poll; /* first */
@@ -47,6 +50,10 @@ struct net {
     uv_timer_t tick;
     const struct tls_api *tls_api;
     struct tls_context *tls;
+    const struct http_api *http_api; /* NULL: no HTTP */
+    struct http_server *http;
+    uv_poll_t http_poll;
+    uv_timer_t http_timer, http_beat;
     unsigned refusals; /* logged since the last tick */
     int starved;       /* no descriptor was free: listeners wait for the tick */
     int closed;
@@ -66,5 +73,6 @@ size_t net_unsent(struct net *net, uint64_t conn);
 void net_close(struct net *net, uint64_t conn);
 int net_peer(struct net *net, uint64_t conn, struct io_peer *peer); /* 0: it is there */
 void net_settle(struct net *net, uint64_t conn);
+void net_respond(struct net *net, uint64_t request, const struct io_response *r);
 
 #endif

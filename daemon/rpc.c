@@ -28,6 +28,10 @@ static void send_bytes(struct rpc_call *call, const void *body, size_t n, int mo
 {
     Hone__V1__Reply reply = HONE__V1__REPLY__INIT;
 
+    if (call->sink) {
+        call->sink->message(call, body, n, more);
+        return;
+    }
     reply.id = call->id;
     reply.has_body = 1;
     reply.body.data = (uint8_t *)(uintptr_t)body;
@@ -37,13 +41,21 @@ static void send_bytes(struct rpc_call *call, const void *body, size_t n, int mo
     conn_send(call->d, call->conn, &reply.base);
 }
 
+static void fail(struct rpc_call *call, const struct err *e)
+{
+    if (call->sink)
+        call->sink->fail(call, e);
+    else
+        send_error(call->d, call->conn, call->id, e);
+}
+
 static void send_message(struct rpc_call *call, const ProtobufCMessage *m, int more)
 {
     struct str body = {0};
     struct err e;
 
     if (message_pack(m, &body, &e))
-        send_error(call->d, call->conn, call->id, &e);
+        fail(call, &e);
     else
         send_bytes(call, body.s, body.len, more);
     str_fini(&body);
@@ -71,7 +83,7 @@ void rpc_more(struct rpc_call *call, const ProtobufCMessage *m)
 
 void rpc_fail(struct rpc_call *call, const struct err *e)
 {
-    send_error(call->d, call->conn, call->id, e);
+    fail(call, e);
     mem_free(call);
 }
 
@@ -118,49 +130,55 @@ void rpc_reply_job(struct rpc_call *call, const struct job *j)
 }
 
 /* Whoever is not known learns nothing, not even which methods there are. */
-static int check_caller(struct daemon *d, const struct access *who, const char *method,
-                        int exists, struct err *e)
+int rpc_find_method(struct daemon *d, const struct access *who, const char *name,
+                    const ProtobufCMethodDescriptor **method, struct err *e)
 {
     enum access_need need = ACCESS_STEER;
     int rc = access_check(who, ACCESS_VIEW, NULL, e);
 
+    *method = NULL;
     if (!rc && d->auth)
         rc = auth_still(d->auth, who, e);
-    if (!rc && !exists)
-        rc = err_set(e, ERR_UNSUPPORTED, "unknown method %.100s", method);
-    if (!rc && access_of_method(method, &need))
-        rc = err_set(e, ERR_DENIED, "%.100s: nobody may call it", method);
-    return rc ? rc : access_check(who, need, NULL, e);
+    if (rc)
+        return rc;
+    *method =
+        protobuf_c_service_descriptor_get_method_by_name(rpc_service.base.descriptor, name);
+    if (!*method)
+        return err_set(e, ERR_UNSUPPORTED, "unknown method %.100s", name);
+    if (access_of_method(name, &need))
+        return err_set(e, ERR_DENIED, "%.100s: nobody may call it", name);
+    return access_check(who, need, NULL, e);
+}
+
+void rpc_begin(const struct rpc_call *call, const ProtobufCMessage *request)
+{
+    ProtobufCService *service = &rpc_service.base;
+    struct rpc_call *ctx = mem_alloc(sizeof *ctx), copy = *call;
+    struct err e;
+
+    if (ctx) {
+        *ctx = copy;
+        service->invoke(service, (unsigned)(call->method - service->descriptor->methods),
+                        request, rpc_reply, ctx);
+    } else {
+        err_set(&e, ERR_NOMEM, "out of memory for a call");
+        fail(&copy, &e);
+    }
 }
 
 void rpc_dispatch(struct daemon *d, uint64_t conn, const struct access *who,
-                  const Hone__V1__Call *call)
+                  const Hone__V1__Call *in)
 {
-    ProtobufCService *service = &rpc_service.base;
-    const ProtobufCServiceDescriptor *desc = service->descriptor;
-    const ProtobufCMethodDescriptor *method =
-        protobuf_c_service_descriptor_get_method_by_name(desc, call->method);
+    struct rpc_call call = {.d = d, .conn = conn, .id = in->id, .who = *who};
     ProtobufCMessage *request;
-    struct rpc_call *ctx;
     struct err e;
 
-    if (check_caller(d, who, call->method, method != NULL, &e)) {
-        send_error(d, conn, call->id, &e);
-        return;
-    }
-    if (message_unpack(method->input, call->request.data, call->request.len, &request,
+    if (rpc_find_method(d, who, in->method, &call.method, &e) ||
+        message_unpack(call.method->input, in->request.data, in->request.len, &request,
                        &e)) {
-        send_error(d, conn, call->id, &e);
+        send_error(d, conn, in->id, &e);
         return;
     }
-    ctx = mem_alloc(sizeof *ctx);
-    if (ctx) {
-        *ctx = (struct rpc_call){d, conn, call->id, *who};
-        service->invoke(service, (unsigned)(method - desc->methods), request, rpc_reply,
-                        ctx);
-    } else {
-        err_set(&e, ERR_NOMEM, "out of memory for a call");
-        send_error(d, conn, call->id, &e);
-    }
+    rpc_begin(&call, request);
     message_free(request);
 }

@@ -19,15 +19,30 @@ struct job;
 
 struct rpc_call {
     struct daemon *d;
-    uint64_t conn;
+    uint64_t conn; /* over HTTP: the request */
     uint32_t id;
     struct access who; /* the caller */
+    const ProtobufCMethodDescriptor *method;
+    const struct rpc_sink *sink;
+};
+
+/* How replies travel: as frames (NULL), or as JSON (daemon/http.c). p, n: a packed message
+ * of the method's reply; more 0: the last one. */
+struct rpc_sink {
+    void (*message)(struct rpc_call *call, const void *p, size_t n, int more);
+    void (*fail)(struct rpc_call *call, const struct err *e);
 };
 
 extern Hone__V1__Hone_Service rpc_service;
 
 void rpc_dispatch(struct daemon *d, uint64_t conn, const struct access *who,
                   const Hone__V1__Call *call);
+
+/* The method of that name, if there is one and this caller may call it. */
+int rpc_find_method(struct daemon *d, const struct access *who, const char *name,
+                    const ProtobufCMethodDescriptor **method, struct err *e);
+/* Let the method's handler begin; the call is copied, the request borrowed. */
+void rpc_begin(const struct rpc_call *call, const ProtobufCMessage *request);
 
 void rpc_reply(const ProtobufCMessage *m, void *ctx); /* the last message; frees the call */
 void rpc_more(struct rpc_call *call, const ProtobufCMessage *m);

@@ -4,9 +4,11 @@
 
 packages_build=(build-essential cmake ninja-build pkg-config libuv1-dev libprotobuf-c-dev
     protobuf-c-compiler libsqlite3-dev libyaml-dev libjansson-dev libutf8proc-dev
-    libxxhash-dev libmd-dev zlib1g-dev libzstd-dev libopenmpi-dev openmpi-bin libssl-dev)
+    libxxhash-dev libmd-dev zlib1g-dev libzstd-dev libopenmpi-dev openmpi-bin libssl-dev
+    libmicrohttpd-dev)
 packages_fetch=(python3 python3-pip ca-certificates)
-packages_test=(libcmocka-dev clang-format-14 python3 procps)
+packages_test=(libcmocka-dev clang-format-14 python3 procps curl openssl python3-protobuf
+    protobuf-compiler)
 
 # packages_need NAME...: install what is missing, or say what to install and return 1.
 packages_need() {
@@ -22,7 +24,7 @@ packages_need() {
         fi
         echo "hone: no apt-get here; install these libraries with their headers:" >&2
         echo "  libuv protobuf-c sqlite3 libyaml jansson utf8proc xxhash libmd" >&2
-        echo "  zlib zstd openssl" >&2
+        echo "  zlib zstd openssl libmicrohttpd" >&2
         echo "  a C compiler, cmake, ninja, pkg-config" >&2
         echo "  (Debian's names: ${missing[*]})" >&2
         echo "  then run again with HONE_SKIP_PACKAGES=1" >&2

@@ -68,8 +68,6 @@ static int open_network(struct listening *l, const struct address *a, const char
     int fd[TRANSPORT_LISTEN_MAX], rc = check_open(a, text, state, auth, e);
     size_t n = 0;
 
-    if (!rc && a->kind != ADDRESS_TCP)
-        rc = err_set(e, ERR_UNSUPPORTED, "%.200s: HTTP is not built in", text);
     if (!rc && a->kind != ADDRESS_HTTP)
         rc = open_tls(l, state, e);
     if (!rc && LISTEN_SOCKETS - l->n_more < TRANSPORT_LISTEN_MAX)

@@ -45,7 +45,8 @@ struct server {
 static const struct arg_flag flags[] = {
     ARG_VALUE("--state", "DIR", "folder of the daemon's state", struct options, state),
     ARG_LIST("--listen", "ADDRESS",
-             "unix:PATH (default: unix:STATE/socket), tcp:HOST:PORT (repeatable)",
+             "unix:PATH (default: unix:STATE/socket), tcp:HOST:PORT, https:HOST:PORT, "
+             "http:HOST:PORT (repeatable)",
              struct options, listen),
     ARG_VALUE("--owner", "FD", "private: end when this descriptor's peer has gone",
               struct options, owner),

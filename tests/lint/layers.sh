@@ -36,6 +36,7 @@ library 'mpi\.h' worker/dist/
 library 'sqlite3\.h' daemon/store
 library 'uv\.h' daemon/
 library 'openssl/' proto/tls/
+library 'microhttpd' daemon/http/
 library 'cuda' kernels/cuda/
 library '(oneapi|dnnl)' kernels/cpu/
 library 'yaml\.h' base/

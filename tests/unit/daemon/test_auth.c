@@ -23,6 +23,7 @@
 #include "daemon/rpc.h"
 #include "proto/frame.h"
 #include "proto/message.h"
+#include "tests/quiet_io.h"
 
 static char dir[64];
 
@@ -160,72 +161,7 @@ static void test_names(void **state)
 
 /* ---- the matrix ---- */
 
-enum { CONN = 7 };
-
-struct world {
-    struct io io;
-    struct io_peer peer;
-    struct str out;
-    int closed, settled;
-};
-
-static struct world w;
-
-static double now(struct io *io)
-{
-    (void)io;
-    return 1;
-}
-static void send_bytes(struct io *io, uint64_t conn, const void *p, size_t n)
-{
-    (void)io;
-    assert_int_equal(conn, CONN);
-    str_add_bytes(&w.out, p, n);
-}
-static size_t unsent(struct io *io, uint64_t conn)
-{
-    (void)io;
-    (void)conn;
-    return 0;
-}
-static void close_conn(struct io *io, uint64_t conn)
-{
-    (void)io;
-    w.closed += conn == CONN;
-}
-static int spawn(struct io *io, const struct io_command *c, uint64_t *child, struct err *e)
-{
-    (void)io;
-    (void)c;
-    *child = 1;
-    return err_set(e, ERR_FAILED, "nothing starts here");
-}
-static void kill_child(struct io *io, uint64_t child, int signal)
-{
-    (void)io;
-    (void)child;
-    (void)signal;
-}
-static void wake_at(struct io *io, double when)
-{
-    (void)io;
-    (void)when;
-}
-static void stop(struct io *io)
-{
-    (void)io;
-}
-static int peer(struct io *io, uint64_t conn, struct io_peer *out)
-{
-    (void)io;
-    *out = w.peer;
-    return conn == CONN ? 0 : -1;
-}
-static void settle(struct io *io, uint64_t conn)
-{
-    (void)io;
-    w.settled += conn == CONN;
-}
+static struct quiet w;
 
 static void say(const ProtobufCMessage *m)
 {
@@ -233,7 +169,7 @@ static void say(const ProtobufCMessage *m)
     struct err e;
 
     assert_int_equal(message_frame(m, &out, &e), 0);
-    w.io.events->received(w.io.ctx, CONN, out.s, out.len);
+    w.io.events->received(w.io.ctx, QUIET_ID, out.s, out.len);
     str_fini(&out);
 }
 
@@ -264,7 +200,7 @@ static int enter(const char *token, const char *certificate)
 
     snprintf(w.peer.certificate, sizeof w.peer.certificate, "%s", certificate);
     w.closed = w.settled = 0;
-    w.io.events->connected(w.io.ctx, CONN);
+    w.io.events->connected(w.io.ctx, QUIET_ID);
     h.magic = PROTO_MAGIC;
     h.version = PROTO_VERSION;
     h.role = HONE__V1__ROLE__CLIENT;
@@ -308,8 +244,6 @@ static int is_for_viewers(const char *method)
 
 static void test_matrix(void **state)
 {
-    static const struct io_ops ops = {now,        send_bytes, unsent, close_conn, spawn,
-                                      kill_child, wake_at,    stop,   peer,       settle};
     const ProtobufCServiceDescriptor *service = rpc_service.base.descriptor;
     char token[4][AUTH_TOKEN_SIZE];
     struct store *store;
@@ -318,7 +252,7 @@ static void test_matrix(void **state)
     struct err e;
 
     (void)state;
-    w.io.ops = &ops;
+    quiet_open(&w);
     assert_int_equal(store_open(&store, dir, STORE_EPHEMERAL, &e), 0);
     assert_int_equal(auth_open(&a, dir, &e), 0);
     for (int role = ACCESS_VIEWER; role <= ACCESS_ADMIN; role++)
@@ -345,19 +279,19 @@ static void test_matrix(void **state)
             if ((got == 5) != (want == 5))
                 fail_msg("%s as %s: status %d", method,
                          access_role_name((enum access_role)role), got);
-            w.io.events->closed(w.io.ctx, CONN);
+            w.io.events->closed(w.io.ctx, QUIET_ID);
             str_clear(&w.out);
         }
         assert_int_equal(enter(token[role], ""), 0);
         assert_int_equal(call("NoSuchMethod"), 2);
-        w.io.events->closed(w.io.ctx, CONN);
+        w.io.events->closed(w.io.ctx, QUIET_ID);
     }
 
     /* A local peer needs no credential. Nobody gets in where there is no file at all. */
     w.peer.local = 1;
     assert_int_equal(enter(NULL, ""), 0);
     assert_int_equal(call("GetJob"), 2);
-    w.io.events->closed(w.io.ctx, CONN);
+    w.io.events->closed(w.io.ctx, QUIET_ID);
     w.peer.local = 0;
     d.auth = NULL;
     assert_int_equal(enter(token[ACCESS_ADMIN], ""), 5);
@@ -366,14 +300,12 @@ static void test_matrix(void **state)
     daemon_fini(&d);
     store_close(store);
     auth_close(a);
-    str_fini(&w.out);
+    quiet_close_all(&w);
 }
 
 /* Revoked while connected: refused, and closed within seconds. */
 static void test_revoked(void **state)
 {
-    static const struct io_ops ops = {now,        send_bytes, unsent, close_conn, spawn,
-                                      kill_child, wake_at,    stop,   peer,       settle};
     char token[AUTH_TOKEN_SIZE];
     struct daemon d;
     struct auth *a;
@@ -381,8 +313,7 @@ static void test_revoked(void **state)
     size_t n;
 
     (void)state;
-    memset(&w, 0, sizeof w);
-    w.io.ops = &ops;
+    quiet_open(&w);
     assert_int_equal(auth_open(&a, dir, &e), 0);
     assert_int_equal(auth_add_token(dir, "carol", ACCESS_ADMIN, token, &e), 0);
     daemon_init(&d, &w.io, NULL, "/nowhere", "unix:/nowhere", 0);
@@ -400,7 +331,7 @@ static void test_revoked(void **state)
     assert_true(isinf(conn_next(&d)));
     daemon_fini(&d);
     auth_close(a);
-    str_fini(&w.out);
+    quiet_close_all(&w);
 }
 
 static void test_owners(void **state)

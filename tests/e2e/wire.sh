@@ -1,0 +1,214 @@
+#!/usr/bin/env bash
+# honed over the network with the real programs: certificates and tokens, JSON over HTTP
+# with curl, a client in Python that knows docs/PROTOCOL.md alone (client.py), streams that
+# go on where they were cut, hostile input (hostile.py), and what must not start.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+bin=${HONE_BIN:?the folder of hone, honed and hone-worker}
+for program in hone honed hone-worker; do
+    [ -x "$bin/$program" ] || { echo "skipped: $bin/$program is not built"; exit 77; }
+done
+for tool in python3 curl; do
+    command -v $tool >/dev/null || { echo "skipped: there is no $tool"; exit 77; }
+done
+
+dir=$(mktemp -d /tmp/hone-e2e-XXXXXX)
+honed=""
+trap '[ -z "$honed" ] || kill "$honed" 2>/dev/null || true; wait; rm -rf "$dir"' EXIT
+export TMPDIR=$dir HOME=$dir
+unset XDG_RUNTIME_DIR XDG_STATE_HOME XDG_CONFIG_HOME
+python3 "$here/make_tiny.py" "$dir"
+cd "$dir"
+
+fail() {
+    echo "FAILED: $*"
+    for f in out err log; do [ ! -s $f ] || { echo "  $f:"; tail -20 $f | sed 's/^/  | /'; }; done
+    exit 1
+}
+
+# expect STATUS COMMAND...: its exit status; out, err: what it said.
+expect() {
+    local want=$1 got=0
+    shift
+    "$@" >out 2>err || got=$?
+    [ "$got" = "$want" ] || fail "exit status $got, not $want: $*"
+}
+says() { grep -qF -- "$1" out err || fail "\"$1\" was not said"; }
+
+start() { # honed with these options; ports of what it listens on in $tcp $http $https
+    "$bin/honed" --state "$dir/state" "$@" 2>>log &
+    honed=$!
+    for _ in $(seq 200); do
+        [ "$(grep -c 'listening on' log)" -ge $# ] && break
+        kill -0 $honed 2>/dev/null || fail "honed does not start"
+        sleep 0.02
+    done
+    tcp=$(sed -n 's/.*listening on tcp:127.0.0.1://p' log | tail -1)
+    http=$(sed -n 's/.*listening on http:127.0.0.1://p' log | tail -1)
+    https=$(sed -n 's/.*listening on https:127.0.0.1://p' log | tail -1)
+}
+stop() {
+    kill "$honed"
+    wait "$honed" || fail "honed ended with status $?"
+    honed=""
+    : >log
+}
+call() { # URL-PATH JSON [curl options]: the HTTP status in $code, the body in out
+    code=$(curl -s -m 20 -o out -w '%{http_code}' "http://127.0.0.1:$http$1" \
+        -H 'Content-Type: application/json' -d "$2" "${@:3}")
+}
+status() { [ "$code" = "$1" ] || fail "HTTP status $code, not $1"; }
+
+echo "what must not start"
+expect 2 "$bin/honed" --state state --listen tcp:127.0.0.1:0
+says "honed cert init"
+expect 2 "$bin/honed" --state state --listen http:0.0.0.0:0
+says "try: --listen https:0.0.0.0:0"
+expect 0 "$bin/honed" cert init --state state
+expect 2 "$bin/honed" cert init --state state
+says "--renew"
+expect 0 "$bin/honed" cert init --state state --renew
+expect 2 "$bin/honed" --state state --listen tcp:0.0.0.0:0
+says "honed token add"
+expect 2 "$bin/honed" --state state --listen ftp:127.0.0.1:1
+expect 2 "$bin/honed" token add "a b" --state state
+expect 2 "$bin/honed" token add a --role king --state state
+expect 2 "$bin/honed" token frobnicate --state state
+
+echo "credentials"
+umask 077
+for role in viewer operator admin; do
+    "$bin/honed" token add $role-1 --role $role --state state >$role.token 2>err
+done
+(mkdir carol && cd carol && "$bin/honed" cert add carol --role admin --state ../state >/dev/null)
+[ "$(stat -c %a state/credentials state/tls/ca.key carol/carol.key | sort -u)" = 600 ] ||
+    fail "a secret that others may read"
+! grep -qF "$(cat viewer.token)" -r state || fail "a token is stored"
+expect 0 "$bin/honed" token list --state state --json
+python3 -c 'import json; l = json.load(open("out"))
+assert [(x["name"], x["role"], x["kind"]) for x in l] == [("viewer-1", "viewer", "token"),
+    ("operator-1", "operator", "token"), ("admin-1", "admin", "token"),
+    ("carol", "admin", "certificate")], l' || fail "token list"
+ca=(--cacert state/tls/ca.crt)
+viewer=(-H "Authorization: Bearer $(cat viewer.token)")
+operator=(-H "Authorization: Bearer $(cat operator.token)")
+
+start --listen tcp:127.0.0.1:0 --listen http:127.0.0.1:0 --listen https:127.0.0.1:0
+
+echo "curl: who may do what"
+call /hone.v1.Hone/List '{}'
+status 401
+says "honed token add"
+call /hone.v1.Hone/List '{}' "${viewer[@]}"
+status 200
+call /hone.v1.Hone/Submit '{"file": "/tmp/x"}' "${viewer[@]}"
+status 403
+call /hone.v1.Hone/GetJob '{"idd": 1}' "${viewer[@]}"
+status 400
+says 'did you mean \"id\"?'
+call /hone.v1.Hone/List '{}' "${viewer[@]}" -H 'Host: evil.example'
+status 403
+call /hone.v1.Hone/List '{}' "${viewer[@]}" -H 'Origin: http://evil.example'
+status 403
+call /hone.v1.Hone/List '{}' "${viewer[@]}" -H 'Content-Type: text/plain'
+status 400 # twice the same header
+code=$(curl -s -o out -w '%{http_code}' "http://127.0.0.1:$http/hone.v1.Hone/List" \
+    -d '{}' "${viewer[@]}")
+status 415
+code=$(curl -s --path-as-is -o out -w '%{http_code}' "${viewer[@]}" \
+    "http://127.0.0.1:$http/../../etc/passwd")
+status 404
+code=$(curl -s -o out -w '%{http_code}' "http://127.0.0.1:$http/metrics" "${viewer[@]}")
+status 200
+says 'hone_jobs{state="queued"} 0'
+
+echo "curl through TLS, with a token or a certificate; nothing below TLS 1.3"
+code=$(curl -s -o out -w '%{http_code}' "${ca[@]}" "https://localhost:$https/metrics" "${viewer[@]}")
+status 200
+code=$(curl -s -o out -w '%{http_code}' "${ca[@]}" --cert carol/carol.crt --key carol/carol.key \
+    --json '{}' "https://127.0.0.1:$https/hone.v1.Hone/Status")
+status 200
+expect 60 curl -s "https://localhost:$https/metrics" "${viewer[@]}" # an unknown authority
+expect 35 curl -s "${ca[@]}" --tls-max 1.2 "https://localhost:$https/metrics"
+
+echo "a job by curl; its stream goes on where it was cut"
+call /hone.v1.Hone/Submit "{\"file\": \"$dir/job.yaml\", \"set\": [\"stages.sft.epoch=1\"]}" \
+    "${operator[@]}"
+status 422
+says 'did you mean \"epochs\"?'
+call /hone.v1.Hone/Submit "{\"file\": \"$dir/job.yaml\", \"requestId\": \"once\"}" "${operator[@]}"
+status 200
+cp out submitted
+call /hone.v1.Hone/Submit "{\"file\": \"$dir/job.yaml\", \"request_id\": \"once\"}" "${operator[@]}"
+status 200
+watch="https://127.0.0.1:$https/hone.v1.Hone/Watch"
+expect 0 curl -sN -m 60 "${ca[@]}" "${viewer[@]}" "$watch?id=1&after=0"
+cp out whole
+python3 - <<'PY' || fail "the stream"
+import json
+job = json.load(open("submitted"))["job"]
+assert job["id"] == 1 and job["owner"] == "operator-1", job
+events = [e for e in open("whole").read().split("\n\n") if e]
+assert events[-1] == "event: end\ndata: {}", events[-1]
+seqs = [json.loads(e.split("data: ", 1)[1])["seq"] for e in events[:-1] if e.startswith("id: ")]
+assert seqs == list(range(1, len(seqs) + 1)), seqs
+last = json.loads(events[-2].split("data: ", 1)[1])
+assert last["job_state"]["state"] == "done", last
+open("half", "w").write(str(len(seqs) // 2))
+PY
+expect 0 curl -sN -m 60 "${ca[@]}" "${viewer[@]}" -H "Last-Event-ID: $(cat half)" --json '{"id": 1}' "$watch"
+[ "$(head -1 out)" = "id: $(($(cat half) + 1))" ] || fail "it does not go on"
+expect 0 curl -sN -m 60 "${ca[@]}" "${viewer[@]}" "https://127.0.0.1:$https/hone.v1.Hone/Logs?id=1&offset=0"
+says "sft: step"
+
+echo "a client in Python"
+for python in python3 /usr/bin/python3; do
+    $python -c 'import google.protobuf' 2>/dev/null && break
+    python=""
+done
+protos=(hone wire worker)
+if [ -z "$python" ] || ! command -v protoc >/dev/null; then
+    echo "  left out: python3-protobuf and protobuf-compiler are not both installed"
+else
+    mkdir classes
+    protoc --proto_path="$here/../../proto" --python_out=classes "${protos[@]/%/.proto}"
+    export PYTHONPATH=$dir/classes
+    client() { "$python" "$here/client.py" "$@"; }
+    tls=(--ca state/tls/ca.crt)
+    expect 0 client "unix:$dir/state/socket" GetJob id=1
+    says 'state: "done"'
+    expect 5 client "127.0.0.1:$tcp" List "${tls[@]}"
+    expect 0 client "localhost:$tcp" List "${tls[@]}" --token viewer.token
+    says 'owner: "operator-1"'
+    expect 5 client "127.0.0.1:$tcp" Cancel id=1 "${tls[@]}" --token viewer.token
+    expect 2 client "127.0.0.1:$tcp" GetJob id=99 "${tls[@]}" --token viewer.token
+    expect 0 client "127.0.0.1:$tcp" Status "${tls[@]}" --cert carol/carol.crt --key carol/carol.key
+    says "epoch: "
+    expect 0 client "127.0.0.1:$tcp" Watch id=1 "after=$(cat half)" "${tls[@]}" --token viewer.token
+    [ "$(grep -c '^seq: ' out)" = "$(($(grep -c '^id: ' whole) - $(cat half)))" ] ||
+        fail "the client misses events"
+fi
+
+echo "hostile input"
+python3 "$here/hostile.py" --socket state/socket --tcp "$tcp" --http "$http" \
+    --token viewer.token --ca state/tls/ca.crt --pid "$honed" >hostile 2>&1 ||
+    { cat hostile; fail "hostile input"; }
+cat hostile
+call /hone.v1.Hone/List '{}' "${viewer[@]}"
+status 200
+
+echo "revoked: refused at once, without a restart"
+expect 0 "$bin/honed" token revoke viewer-1 --state state
+call /hone.v1.Hone/List '{}' "${viewer[@]}"
+status 401
+! grep -qF "$(cat operator.token)" log || fail "a token is in the log"
+stop
+
+if command -v openssl >/dev/null; then
+    echo "the certificate that clients see"
+    openssl verify -CAfile state/tls/ca.crt -purpose sslserver state/tls/server.crt >/dev/null ||
+        fail "the server's certificate"
+    openssl verify -CAfile state/tls/ca.crt -purpose sslclient carol/carol.crt >/dev/null ||
+        fail "the client's certificate"
+fi
+echo "wire: all well"
