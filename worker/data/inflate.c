@@ -56,26 +56,77 @@ static int damaged(const struct unpacking *u, const char *what, struct err *e)
     return err_mend(e, "fetch or pack the file again");
 }
 
+static const char *gz_problem(const z_stream *z, int code)
+{
+    return code == Z_MEM_ERROR ? "out of memory" : z->msg ? z->msg : "damaged";
+}
+
+/* What follows a member's end: another member, or nothing but zeros (padding of tapes). */
+static int gz_next_member(struct unpacking *u, z_stream *z, struct err *e)
+{
+    while (z->avail_in && !*z->next_in) {
+        z->next_in++;
+        z->avail_in--;
+    }
+    if (!z->avail_in)
+        return 0;
+    if (*z->next_in != 0x1f)
+        return damaged(u, "something else follows the packed data", e);
+    return inflateReset(z) == Z_OK ? 0 : damaged(u, "damaged", e);
+}
+
+static int gz_chunk(struct unpacking *u, z_stream *z, int *inside, struct err *e)
+{
+    int rc = 0;
+
+    while (!rc && z->avail_in) {
+        int code;
+
+        if (!*inside) {
+            rc = gz_next_member(u, z, e);
+            if (rc || !z->avail_in)
+                break;
+            *inside = 1;
+        }
+        z->next_out = (unsigned char *)u->buf;
+        z->avail_out = CHUNK;
+        code = inflate(z, Z_NO_FLUSH);
+        if (code != Z_OK && code != Z_STREAM_END && code != Z_BUF_ERROR)
+            return damaged(u, gz_problem(z, code), e);
+        *inside = code != Z_STREAM_END;
+        rc = put(u, CHUNK - z->avail_out, e);
+    }
+    return rc;
+}
+
 static int unpack_gz(struct unpacking *u, struct err *e)
 {
-    gzFile f = gzopen(u->path, "rb");
-    int n, code, rc = 0;
+    z_stream z = {0};
+    FILE *f = fopen(u->path, "rb");
+    int inside = 1, rc = 0;
 
     if (!f)
-        return err_errno(e, errno == ENOMEM || !errno ? ERR_NOMEM : ERR_CONFIG, errno,
-                         "read %s", u->path);
-    while (!rc && (n = gzread(f, u->buf, CHUNK)) != 0) {
-        if (n < 0)
-            rc = damaged(u, gzerror(f, &code), e);
-        else if (gzdirect(f))
+        return err_errno(e, ERR_CONFIG, errno, "read %s", u->path);
+    if (inflateInit2(&z, 15 + 16) != Z_OK) { /* gzip's header alone */
+        fclose(f);
+        return err_set(e, ERR_NOMEM, "unpack %s: out of memory", u->path);
+    }
+    for (int first = 1; !rc; first = 0) {
+        z.next_in = (unsigned char *)u->buf + CHUNK;
+        z.avail_in = (unsigned)fread(u->buf + CHUNK, 1, CHUNK, f);
+        if (!z.avail_in)
+            break;
+        if (first && *z.next_in != 0x1f)
             rc = damaged(u, "not in gzip format", e);
         else
-            rc = put(u, (size_t)n, e);
+            rc = gz_chunk(u, &z, &inside, e);
     }
-    /* A file that stops early is only told at the end. */
-    code = gzclose(f);
-    if (!rc && code != Z_OK)
+    if (!rc && ferror(f))
+        rc = err_errno(e, ERR_IO, errno, "read %s", u->path);
+    if (!rc && inside)
         rc = damaged(u, "cut short", e);
+    fclose(f);
+    inflateEnd(&z);
     return rc;
 }
 

@@ -232,6 +232,67 @@ static void packed_files(void **state)
     refuses("train: none.jsonl.zst", SPLIT_TRAIN, "none.jsonl.zst");
 }
 
+/* A packed file with something behind it. */
+static void put_around(const char *name, const char *packed, size_t n, const char *after,
+                       size_t n_after)
+{
+    struct str s = {0};
+
+    str_add_bytes(&s, packed, n);
+    str_add_bytes(&s, after, n_after);
+    put_bytes(name, str_get(&s), s.len);
+    str_fini(&s);
+}
+
+/* What gzip and zstd themselves make of files put one behind the other, and what no tool
+ * would have made. */
+static void joined_files(void **state)
+{
+    static const char skippable[] = "\x50\x2a\x4d\x18\x03\x00\x00\x00xyz";
+    char damaged[sizeof gz];
+    struct dataset d;
+
+    (void)state;
+    put_around("two.jsonl.gz", gz, sizeof gz - 1, gz, sizeof gz - 1);
+    put_around("two.jsonl.zst", zst, sizeof zst - 1, zst, sizeof zst - 1);
+    put_around("pad.jsonl.gz", gz, sizeof gz - 1, "\0\0\0\0\0\0\0", 7);
+    put_around("skip.jsonl.zst", zst, sizeof zst - 1, skippable, sizeof skippable - 1);
+    loads(&d, "train: [two.jsonl.gz, two.jsonl.zst, pad.jsonl.gz, skip.jsonl.zst]",
+          SPLIT_TRAIN);
+    assert_int_equal(d.n, 6);
+    assert_int_equal(row_at(&d, 1).line, 2);
+    assert_string_equal(row_at(&d, 5).text[0], "a");
+    dataset_fini(&d);
+    put_around("cut2.jsonl.gz", gz, sizeof gz - 1, gz, sizeof gz - 9);
+    refuses("train: cut2.jsonl.gz", SPLIT_TRAIN, "cut short");
+    put_around("cut3.jsonl.gz", gz, sizeof gz - 1, gz, 3);
+    refuses("train: cut3.jsonl.gz", SPLIT_TRAIN, "cut short");
+    put_around("cut2.jsonl.zst", zst, sizeof zst - 1, zst, 6);
+    refuses("train: cut2.jsonl.zst", SPLIT_TRAIN, "cut short");
+    put_around("junk.jsonl.gz", gz, sizeof gz - 1, "{\"text\"", 7);
+    refuses("train: junk.jsonl.gz", SPLIT_TRAIN, "something else follows");
+    put_around("junk.jsonl.zst", zst, sizeof zst - 1, "{\"text\"", 7);
+    refuses("train: junk.jsonl.zst", SPLIT_TRAIN, "unpack");
+    put_bytes("empty.jsonl.gz", "", 0);
+    refuses("train: empty.jsonl.gz", SPLIT_TRAIN, "cut short");
+    put_bytes("empty.jsonl.zst", "", 0);
+    refuses("train: empty.jsonl.zst", SPLIT_TRAIN, "cut short");
+    for (size_t i = 0; i < sizeof gz - 1; i++) { /* a flipped bit never goes unseen... */
+        struct problems p;
+        struct err e = {0};
+
+        memcpy(damaged, gz, sizeof gz);
+        damaged[i] ^= 0x10;
+        put_bytes("bit.jsonl.gz", damaged, sizeof gz - 1);
+        if (load(&d, "train: bit.jsonl.gz", SPLIT_TRAIN, five, 5, &p, &e))
+            assert_int_not_equal(p.errors, 0);
+        else /* ...but in the header, where it says nothing about the data */
+            assert_true(i >= 4 && i < 10 && d.n == 1);
+        dataset_fini(&d);
+        problems_fini(&p);
+    }
+}
+
 static void bad_sections(void **state)
 {
     (void)state;
@@ -418,12 +479,19 @@ static void out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(jsonl),         cmocka_unit_test(pairs),
-        cmocka_unit_test(tsv),           cmocka_unit_test(csv),
-        cmocka_unit_test(bad_rows),      cmocka_unit_test(bad_files),
-        cmocka_unit_test(packed_files),  cmocka_unit_test(bad_sections),
-        cmocka_unit_test(duplicates),    cmocka_unit_test(split_and_limit),
-        cmocka_unit_test(one_class),     cmocka_unit_test(lines),
+        cmocka_unit_test(jsonl),
+        cmocka_unit_test(pairs),
+        cmocka_unit_test(tsv),
+        cmocka_unit_test(csv),
+        cmocka_unit_test(bad_rows),
+        cmocka_unit_test(bad_files),
+        cmocka_unit_test(packed_files),
+        cmocka_unit_test(joined_files),
+        cmocka_unit_test(bad_sections),
+        cmocka_unit_test(duplicates),
+        cmocka_unit_test(split_and_limit),
+        cmocka_unit_test(one_class),
+        cmocka_unit_test(lines),
         cmocka_unit_test(out_of_memory),
     };
 
