@@ -119,6 +119,121 @@ static void test_shards(void **state)
     }
 }
 
+/* Saved in shards or as another type: what is read back is what was saved. */
+static void save_as(const char *dir, int dtype, long shard_bytes, const char *to)
+{
+    struct model_options o = options_for(HEAD_CLASSIFY, POOLING_MODEL);
+    struct model *m;
+    struct err e;
+
+    o.save = (struct model_save_options){dtype, shard_bytes};
+    m = open_or_fail(dir, &o);
+    assert_int_equal(file_remove_tree(to, &e), 0);
+    if (model_save(m, to, NULL, &e))
+        fail_msg("%s", e.msg);
+    model_close(m);
+}
+
+static int count_shards(const char *dir, long most)
+{
+    char **names;
+    size_t n;
+    int shards = 0;
+    struct err e;
+
+    assert_int_equal(file_list(dir, &names, &n, &e), 0);
+    for (size_t i = 0; i < n; i++) {
+        if (str_ends(names[i], ".safetensors")) {
+            shards++;
+            assert_true(file_size(path_in(dir, names[i])) < most);
+        }
+        mem_free(names[i]);
+    }
+    mem_free(names);
+    return shards;
+}
+
+static void test_saved_shards(void **state)
+{
+    char once[sizeof saved + 8], again[sizeof saved + 8];
+    int yes;
+    struct err e;
+
+    (void)state;
+    snprintf(once, sizeof once, "%s-1", saved);
+    snprintf(again, sizeof again, "%s-2", saved);
+    for (size_t f = 0; family_registry[f]; f++) {
+        struct checkpoint_options o = {.dtype = DTYPE_F32};
+        struct checkpoint c;
+
+        checkpoint_make(&c, family_registry[f]->model_type, &o);
+        checkpoint_write(&c);
+        save_as(c.dir, MODEL_SAVE_AS_LOADED, 0, saved);
+        save_as(c.dir, MODEL_SAVE_AS_LOADED, 4000, once);
+        /* A shard holds one tensor at least; with its header it stays near its size. */
+        assert_true(count_shards(once, 4000 + 4000) > 3);
+        assert_false(file_exists(path_in(once, "model.safetensors")));
+        assert_true(file_exists(path_in(once, "model.safetensors.index.json")));
+        save_as(once, MODEL_SAVE_AS_LOADED, 0, again);
+        assert_true(same_file(path_in(saved, "model.safetensors"),
+                              path_in(again, "model.safetensors")));
+        assert_int_equal(model_is_stored_exactly(once, &yes, &e), 0);
+        assert_true(yes);
+        checkpoint_free(&c);
+    }
+    assert_int_equal(file_remove_tree(once, &e), 0);
+    assert_int_equal(file_remove_tree(again, &e), 0);
+}
+
+static void test_saved_types(void **state)
+{
+    static const struct {
+        int save;
+        enum dtype dtype;
+        const char *name;
+    } types[] = {{MODEL_SAVE_BF16, DTYPE_BF16, "\"bfloat16\""},
+                 {MODEL_SAVE_F16, DTYPE_F16, "\"float16\""},
+                 {MODEL_SAVE_F32, DTYPE_F32, "\"float32\""}};
+    char again[sizeof saved + 8], *config;
+    struct safetensors s;
+    struct err e;
+    size_t n;
+    int yes;
+
+    (void)state;
+    snprintf(again, sizeof again, "%s-2", saved);
+    for (size_t f = 0; family_registry[f]; f++)
+        for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
+            struct checkpoint_options o = {.dtype = DTYPE_F32};
+            struct checkpoint c;
+
+            checkpoint_make(&c, family_registry[f]->model_type, &o);
+            checkpoint_write(&c);
+            save_as(c.dir, types[k].save, k == 1 ? 3000 : 0, saved);
+            assert_int_equal(model_is_stored_exactly(saved, &yes, &e), 0);
+            assert_int_equal(yes, types[k].dtype == DTYPE_F32);
+            assert_int_equal(
+                file_read(path_in(saved, "config.json"), 1 << 20, &config, &n, &e), 0);
+            assert_non_null(strstr(config, types[k].name));
+            mem_free(config);
+            /* Rounded once; then it stays as it is. */
+            save_as(saved, MODEL_SAVE_AS_LOADED, 0, again);
+            assert_int_equal(safetensors_open(&s, path_in(again, "model.safetensors"), &e),
+                             0);
+            for (size_t i = 0; i < s.n; i++)
+                assert_true(s.tensor[i].dtype == types[k].dtype ||
+                            !dtype_is_float(s.tensor[i].dtype));
+            safetensors_close(&s);
+            if (types[k].dtype == DTYPE_F32) {
+                save_as(c.dir, MODEL_SAVE_AS_LOADED, 0, again);
+                assert_true(same_file(path_in(saved, "model.safetensors"),
+                                      path_in(again, "model.safetensors")));
+            }
+            checkpoint_free(&c);
+        }
+    assert_int_equal(file_remove_tree(again, &e), 0);
+}
+
 /* The order of names in the header need not be that of the bytes. */
 static void test_order_of_bytes(void **state)
 {
@@ -250,6 +365,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_byte_identical),    cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_saved_shards),      cmocka_unit_test(test_saved_types),
         cmocka_unit_test(test_order_of_bytes),    cmocka_unit_test(test_recorded_folders),
         cmocka_unit_test(test_forward_is_finite),
     };

@@ -297,6 +297,42 @@ static void ppo_kill(void **state)
     stop_by_signal(2, "KILL", KILLED + SIGKILL);
 }
 
+/* A model saved in bf16 and in shards goes on from its exact weights. */
+static void narrow_shards(void **state)
+{
+    static const char *const exact[] = {
+        "sft/checkpoint-20/state/weights.safetensors",
+        "sft/checkpoint-20/state/optimizer.safetensors",
+        "sft/checkpoint-20/model.safetensors.index.json",
+        "sft/final/model.safetensors.index.json",
+        "sft/final/model-00002-of-00002.safetensors",
+        "sft/best/model-00001-of-00002.safetensors",
+    };
+    char out[512], a[512], b[512];
+    const char *words[] = {"--stage", "sft",
+                           "--out",   out,
+                           "--set",   "save.dtype=bf16",
+                           "--set",   "save.shard_bytes=2500",
+                           NULL,      NULL};
+
+    (void)state;
+    path_in(out, "narrow");
+    expect(worker(NULL, words), 0, "narrow");
+    path_in(out, "narrow-cut");
+    expect(worker("step:7:TERM", words), 3, "narrow, stopped");
+    words[8] = "--resume";
+    expect(worker("step:5:KILL", words), KILLED + SIGKILL, "narrow, killed");
+    expect(worker(NULL, words), 0, "narrow, resumed");
+    for (size_t i = 0; i < sizeof exact / sizeof *exact; i++) {
+        path_in(a, "narrow/%s", exact[i]);
+        path_in(b, "narrow-cut/%s", exact[i]);
+        compare_files(a, b);
+    }
+    path_in(a, "narrow/sft/metrics.jsonl");
+    path_in(b, "narrow-cut/sft/metrics.jsonl");
+    compare_json(a, b, 1);
+}
+
 /* Every durable operation may be the last one before a crash, or find the disk full. */
 static void every_durable_step(const char *point, const char *action, int want)
 {
@@ -557,6 +593,7 @@ int main(void)
         cmocka_unit_test(rm_kill),
         cmocka_unit_test(ppo_term),
         cmocka_unit_test(ppo_kill),
+        cmocka_unit_test(narrow_shards),
         cmocka_unit_test(disk_full),
         cmocka_unit_test(killed_at_rename),
     };

@@ -118,6 +118,8 @@ float *fix_to_file(const struct model *m, const struct model_tensor *t, const fl
 
 /* ---- weights.c ----------------------------------------------------------------------- */
 
+#define MODEL_INDEX_NAME "model.safetensors.index.json"
+
 /* The tensor files of a folder: model.safetensors, or the shards of its index. */
 struct weights {
     struct safetensors *file;

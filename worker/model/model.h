@@ -33,6 +33,21 @@ extern const char *const pooling_names[]; /* "model", "cls", "mean", "last_token
 
 extern const char *const model_precision_names[]; /* "f32", "bf16", NULL */
 
+/* How model_save() writes: numbers as in the file they came from, or in a given type;
+ * tensor files of at most so many bytes each (0: MODEL_SHARD_BYTES), one tensor at least.
+ */
+enum model_save_dtype {
+    MODEL_SAVE_AS_LOADED,
+    MODEL_SAVE_F32,
+    MODEL_SAVE_BF16,
+    MODEL_SAVE_F16
+};
+#define MODEL_SHARD_BYTES 5000000000ll /* "5GB", as transformers long had it */
+struct model_save_options {
+    int dtype; /* enum model_save_dtype */
+    long shard_bytes;
+};
+
 struct model_options {
     const struct backend *backend;
     enum head_kind head;
@@ -47,6 +62,7 @@ struct model_options {
     enum op_precision precision;
     uint64_t seed;             /* heads that are new: normal(0, 0.02), biases 0 */
     const char *const *labels; /* id2label to write, `outputs` of them, or NULL */
+    struct model_save_options save;
 };
 
 struct model_info { /* from config.json, for people, plans and checks */
@@ -112,13 +128,17 @@ int model_forward(struct model *m, struct tape *t, const struct packed *in,
  * run of forward and backward; nothing is computed. */
 int model_plan(struct model *m, long B, long length, size_t *bytes, struct err *e);
 
-/* Save as a Hugging Face folder: model.safetensors, config.json (that of the source, with
- * architectures, id2label and num_labels set for the head) and tokenizer files copied from
- * the source folder, and hone.json {"format", "pooling", "head", "labels", "candidates",
- * "provenance"} (`extra`: a JSON object merged into it, or NULL). Written with base/file
- * (fsynced); the caller makes it atomic by renaming the folder. Where pooling is not the
- * architecture's own, the head's tensors are "hone_classifier.weight/bias". Load -> save
- * of an unchanged checkpoint is byte-identical in model.safetensors. */
+/* Do the tensor files of a folder hold every float as f32, as it is in memory? */
+int model_is_stored_exactly(const char *dir, int *yes, struct err *e);
+
+/* Save as a Hugging Face folder: model.safetensors (or its shards), config.json (that of
+ * the source, with architectures, id2label and num_labels set for the head) and tokenizer
+ * files copied from the source folder, and hone.json {"format", "pooling", "head",
+ * "labels", "candidates", "provenance"} (`extra`: a JSON object merged into it, or NULL).
+ * Written with base/file (fsynced); the caller makes it atomic by renaming the folder.
+ * Where pooling is not the architecture's own, the head's tensors are
+ * "hone_classifier.weight/bias". Load -> save of an unchanged checkpoint is byte-identical
+ * in model.safetensors. */
 int model_save(struct model *m, const char *dir, const char *extra, struct err *e);
 
 /* Copy of all trainable parameters by slot name, file order: used by checkpoints and by

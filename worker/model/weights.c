@@ -123,7 +123,7 @@ int weights_open(struct weights **out, const char *dir, struct err *e)
     if (!rc && file_exists(path)) {
         rc = open_shard(w, dir, "model.safetensors", e);
     } else if (!rc) {
-        rc = join(path, dir, "model.safetensors.index.json", e);
+        rc = join(path, dir, MODEL_INDEX_NAME, e);
         if (!rc)
             rc = file_exists(path) ? open_index(w, dir, path, e) : nothing_to_read(dir, e);
     }
@@ -143,4 +143,23 @@ void weights_close(struct weights *w)
         safetensors_close(&w->file[i]);
     mem_free(w->file);
     mem_free(w);
+}
+
+int model_is_stored_exactly(const char *dir, int *yes, struct err *e)
+{
+    struct weights *w;
+    int rc = weights_open(&w, dir, e);
+
+    if (rc)
+        return rc;
+    *yes = 1;
+    for (size_t i = 0; i < w->n; i++)
+        for (size_t k = 0; k < w->file[i].n; k++) {
+            enum dtype d = w->file[i].tensor[k].dtype;
+
+            if (dtype_is_float(d) && d != DTYPE_F32)
+                *yes = 0;
+        }
+    weights_close(w);
+    return 0;
 }

@@ -8,7 +8,7 @@
 struct job_keys {
     const char *name, *model;
     long seed, seeds;
-    const struct node *task, *data, *resources, *stages;
+    const struct node *task, *data, *resources, *save, *stages;
 };
 
 /* One spec being read. */

@@ -9,6 +9,7 @@ static const char *const ties_names[] = {"low", "high", NULL};
 static const char *const device_names[] = {"auto", "cpu", "cuda", NULL};
 static const char *const precision_names[] = {"auto", "f32", "bf16", "fp16", NULL};
 static const char *const shard_names[] = {"auto", "false", "true", NULL};
+static const char *const save_dtype_names[] = {"as-loaded", "f32", "bf16", "f16", NULL};
 static const char *const schedule_names[] = {"linear", "cosine", "constant", NULL};
 static const char *const select_names[] = {"best", "last", NULL};
 static const char *const dropout_words[] = {"model", NULL};
@@ -26,6 +27,7 @@ const struct opt job_options[] = {
     OPT_NODE(struct job_keys, task, "labels and their wording"),
     OPT_NODE(struct job_keys, data, "files and how to read them"),
     OPT_NODE(struct job_keys, resources, "processes, threads, device"),
+    OPT_NODE(struct job_keys, save, "how models are written"),
     OPT_NODE(struct job_keys, stages, "what to train: a map from stage to its options"),
     OPT_END,
 };
@@ -51,6 +53,14 @@ const struct opt resource_options[] = {
     OPT_ENUM(struct resources, shard_optimizer, 0, shard_names,
              "ZeRO-1: each process keeps and updates its part of the optimizer's state; "
              "auto: with several processes"),
+    OPT_END,
+};
+
+const struct opt save_options[] = {
+    OPT_ENUM(struct model_save_options, dtype, MODEL_SAVE_AS_LOADED, save_dtype_names,
+             "type of the numbers; as-loaded: that of the model it began with"),
+    OPT_INT(struct model_save_options, shard_bytes, MODEL_SHARD_BYTES, 1000, 9e15,
+            "a larger model is written in several files"),
     OPT_END,
 };
 

@@ -19,6 +19,8 @@ void spec_write_resolved(const struct spec *s, struct str *out)
     opt_write_yaml(data_options, &s->data, 2, out);
     str_add(out, "resources:\n");
     opt_write_yaml(resource_options, &s->resources, 2, out);
+    str_add(out, "save:\n");
+    opt_write_yaml(save_options, &s->save, 2, out);
     str_add(out, "stages:\n");
     for (size_t i = 0; i < s->n_stages; i++) {
         const struct stage_spec *st = &s->stage[i];

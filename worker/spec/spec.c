@@ -305,6 +305,8 @@ int spec_read(struct spec *s, const char *path, const char *const *set, struct p
     spec_read_task(&r);
     read_data(&r, &info, known);
     read_resources(&r);
+    opt_defaults(save_options, &s->save);
+    opt_apply(save_options, &s->save, r.keys.save, s->folder, NULL, &s->arena, p);
     spec_read_stages(&r);
     check_splits(&r);
     return problems_result(p, e);

@@ -10,6 +10,7 @@
 #include "base/opt.h"
 #include "base/problems.h"
 #include "worker/data/dataset.h"
+#include "worker/model/model.h"
 
 struct stage;
 
@@ -59,7 +60,7 @@ struct common_options {
     struct opt_list needs;
 };
 extern const struct opt common_options[];
-extern const struct opt job_options[], task_options[], resource_options[];
+extern const struct opt job_options[], task_options[], resource_options[], save_options[];
 extern const char *const spec_metric_names[]; /* select_metric and stop.metric */
 
 struct stage_spec {
@@ -81,6 +82,7 @@ struct spec {
     struct task_spec task;
     struct data_spec data;
     struct resources resources;
+    struct model_save_options save;
     struct stage_spec *stage;
     size_t n_stages; /* in an order that respects `needs` */
 };

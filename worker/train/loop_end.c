@@ -58,7 +58,7 @@ static struct kept *find_kept(struct loop *l, const char *final)
     struct err e;
 
     if (!l->stage->loss || k->step != (best ? l->p.best_step : l->p.step) ||
-        snapshot_is_exact(final, &exact, &e) || !exact)
+        model_is_stored_exactly(final, &exact, &e) || !exact)
         return NULL;
     return k;
 }

@@ -172,7 +172,8 @@ int loop_open_model(struct loop *l, const char *dir, enum loop_use use, struct m
                               .keep_head = train ? l->shape.keep_head : 1,
                               .dropout = train ? l->c->dropout : 0,
                               .precision = l->precision,
-                              .seed = (uint64_t)spec->seed};
+                              .seed = (uint64_t)spec->seed,
+                              .save = spec->save};
 
     if (l->shape.head == HEAD_CLASSIFY)
         o.labels = spec->task.labels.text;

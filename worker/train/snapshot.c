@@ -441,50 +441,44 @@ done:
 
 /* ---- weights ------------------------------------------------------------------------- */
 
-int snapshot_is_exact(const char *dir, int *yes, struct err *e)
-{
-    char path[FILE_PATH_MAX];
-    struct safetensors f;
-    int r = file_join(path, sizeof path, dir, "model.safetensors", e);
-
-    if (!r)
-        r = safetensors_open(&f, path, e);
-    if (r)
-        return r;
-    *yes = 1;
-    for (size_t i = 0; i < f.n; i++)
-        if (dtype_is_float(f.tensor[i].dtype) && f.tensor[i].dtype != DTYPE_F32)
-            *yes = 0;
-    safetensors_close(&f);
-    return 0;
-}
-
+/* All parameters as f32, through a small buffer. */
 static int write_weights(struct model *m, const char *path, struct err *e)
 {
     const struct backend *b = model_get_backend(m);
-    size_t n;
+    size_t n, total = 0;
     struct param *p = model_params(m, &n);
     struct safetensors_item *item = mem_array(n + 1, sizeof *item);
-    struct arena a = {0};
-    int r = 0;
+    float *buf = mem_array(CHUNK, sizeof *buf);
+    struct safetensors_out out = {0};
+    struct str header = {0};
+    int r = item && buf ? 0 : err_set(e, ERR_NOMEM, "%s: out of memory", path);
 
-    if (!item)
-        return err_set(e, ERR_NOMEM, "%s: out of memory", path);
     for (size_t i = 0; !r && i < n; i++) {
-        size_t elements = (size_t)p[i].rows * (size_t)p[i].cols;
-        float *host = arena_array(&a, elements, sizeof *host);
-
         item[i] = (struct safetensors_item){
-            p[i].name, DTYPE_F32, 2, {p[i].rows, p[i].cols}, host};
-        if (!host)
-            r = err_set(e, ERR_NOMEM, "%s: out of memory", path);
-        else if (b->copy_out(host, p[i].data, elements * sizeof *host))
-            r = err_set(e, ERR_DEVICE, "%s: %s", path, b->error());
+            p[i].name, DTYPE_F32, 2, {p[i].rows, p[i].cols}, NULL};
+        total += safetensors_item_bytes(&item[i]);
     }
     if (!r)
-        r = safetensors_write(path, NULL, item, n, e);
+        r = safetensors_header(&header, NULL, item, n, e);
+    if (!r)
+        r = safetensors_create(&out, path, header.s, header.len, total, e);
+    for (size_t i = 0; !r && i < n; i++) {
+        size_t elements = (size_t)p[i].rows * (size_t)p[i].cols, k;
+
+        for (size_t at = 0; !r && at < elements; at += k) {
+            k = elements - at < CHUNK ? elements - at : CHUNK;
+            if (b->copy_out(buf, p[i].data + at, k * sizeof *buf))
+                r = err_set(e, ERR_DEVICE, "%s: %s", path, b->error());
+            else
+                r = safetensors_put(&out, buf, k * sizeof *buf, e);
+        }
+    }
+    if (!r)
+        r = safetensors_finish(&out, e);
+    safetensors_abort(&out);
     mem_free(item);
-    arena_fini(&a);
+    mem_free(buf);
+    str_fini(&header);
     return r;
 }
 
@@ -558,7 +552,7 @@ static int fill_model(const struct snapshot *s, const char *tmp, char state[FILE
     if (!r)
         r = file_make_dirs(state, e);
     if (!r)
-        r = snapshot_is_exact(tmp, &exact_model, e);
+        r = model_is_stored_exactly(tmp, &exact_model, e);
     if (!r)
         r = file_join(path, sizeof path, state, "weights.safetensors", e);
     return r || exact_model ? r : write_weights(s->model, path, e);

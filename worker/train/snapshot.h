@@ -53,9 +53,6 @@ struct snapshot {
     const struct comm *comm;
 };
 
-/* Does the saved model in `dir` hold every float as f32, as it is in memory? */
-int snapshot_is_exact(const char *dir, int *yes, struct err *e);
-
 /* Collective: rank 0 writes, the others hand it their parts of the optimizer's state. */
 int snapshot_save(const struct snapshot *s, struct err *e);
 

@@ -257,13 +257,15 @@ static const char native_snippet[] =
     "batch = tokenizer([\"a text\"], return_tensors=\"pt\", padding=True)\n"
     "print(model(**batch).logits.softmax(-1))\n";
 static const char pooled_snippet[] =
+    "from glob import glob\n\n"
     "import torch\n"
     "from safetensors.torch import load_file\n"
     "from transformers import AutoModel, AutoTokenizer\n\n"
     "folder = \"%s\"\n"
     "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
-    "encoder = AutoModel.from_pretrained(folder).eval()\n"
-    "head = load_file(folder + \"/model.safetensors\")\n"
+    "encoder = AutoModel.from_pretrained(folder).float().eval()\n"
+    "head = {name: x.float() for file in glob(folder + \"/model*.safetensors\")\n"
+    "        for name, x in load_file(file).items()}\n"
     "batch = tokenizer([\"a text\"], return_tensors=\"pt\", padding=True)\n"
     "with torch.no_grad():\n"
     "    hidden = encoder(**batch).last_hidden_state\n"

@@ -72,6 +72,7 @@ int verb_describe(void)
     section(&out, "task", task_options);
     section(&out, "data", data_options);
     section(&out, "resources", resource_options);
+    section(&out, "save", save_options);
     section(&out, "common", common_options);
     write_stages(&out);
     str_add(&out, "  \"families\": [");

@@ -163,8 +163,9 @@ static void data_problems(void **state)
 
 static void describe(void **state)
 {
-    static const char *const sections[] = {"job",    "task",   "data",     "resources",
-                                           "common", "stages", "families", "backends"};
+    static const char *const sections[] = {"job",       "task",     "data",
+                                           "resources", "save",     "common",
+                                           "stages",    "families", "backends"};
     json_t *v, *stage;
     char *text;
     size_t n, i;

@@ -265,6 +265,8 @@ static void bad_stages(void **state)
         {"stages: {}\n", "job.yaml:5", "\"stages\" is missing", ""},
         {"stages: [sft]\n", "job.yaml:5:9", "must be a map", ""},
         {"", "job.yaml:1:1", "\"stages\" is missing", ""},
+        {"stages: {sft: }\nsave: {dtype: b16}\n", "job.yaml:6:15", "one of as-loaded",
+         "did you mean \"bf16\"?"},
         {"stages: {sft: }\nresources: {precision: f64}\n", "job.yaml:6:24", "one of auto",
          "did you mean"},
         {"stages: {sft: }\nseeds: 0\n", "job.yaml:6:8", "must be within 1", ""},
