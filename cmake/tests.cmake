@@ -44,7 +44,8 @@ endfunction()
 hone_script_tests(lint quick)
 hone_script_tests(e2e slow)
 # Whole programs with limits in seconds: not beside other tests.
-foreach(test e2e_hone_run e2e_bad_input e2e_predict e2e_wire unit_daemon_honed stage_resume)
+foreach(test e2e_hone_run e2e_daemon e2e_bad_input e2e_predict e2e_wire unit_daemon_honed
+    stage_resume)
     if(TEST ${test})
         set_tests_properties(${test} PROPERTIES RUN_SERIAL TRUE)
     endif()
@@ -98,3 +99,14 @@ if(DNNL_LIBRARY AND OpenMP_C_FOUND)
     target_link_libraries(op_bench PRIVATE ${DNNL_LIBRARY} OpenMP::OpenMP_C)
 endif()
 hone_fuzz(config hone_model)
+
+# The daemon in a simulated world: some hundred schedules with every build, many under slow.
+add_executable(sim_daemon ${PROJECT_SOURCE_DIR}/tests/sim/test_daemon.c ${PROJECT_SOURCE_DIR}/tests/sim/world.c ${PROJECT_SOURCE_DIR}/tests/sim/worker.c
+    ${PROJECT_SOURCE_DIR}/tests/sim/client.c)
+target_link_libraries(sim_daemon PRIVATE hone_daemon)
+set_target_properties(sim_daemon PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+add_test(NAME sim_daemon COMMAND sim_daemon)
+set_tests_properties(sim_daemon PROPERTIES LABELS quick TIMEOUT 300)
+add_test(NAME sim_daemon_long COMMAND sim_daemon --seeds 10000 --from 1000)
+set_tests_properties(sim_daemon_long PROPERTIES LABELS slow TIMEOUT 3600)

@@ -340,8 +340,8 @@ void daemon_schedule(struct daemon *d)
 
             if (plan.item[i].kind == DECIDE_KILL)
                 d->io->ops->kill(d->io, s->child, SIGKILL);
-            else
-                work_start(d, j, s, &plan.item[i].cores);
+            else if (work_start(d, j, s, &plan.item[i].cores))
+                break; /* what was decided after it may not hold any more */
         }
     } while (plan.n && plan.item[plan.n - 1].kind == DECIDE_START);
     wake = fmin(fmin(plan.wake, admit_next(d)), fmin(judge_next(d), tail_next(d)));

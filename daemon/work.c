@@ -170,8 +170,8 @@ static int begin_attempt(struct daemon *d, struct job *j, struct job_stage *s,
     return rc;
 }
 
-void work_start(struct daemon *d, struct job *j, struct job_stage *s,
-                const struct cores *cores)
+int work_start(struct daemon *d, struct job *j, struct job_stage *s,
+               const struct cores *cores)
 {
     double now = d->io->ops->now(d->io);
     struct err e;
@@ -179,7 +179,7 @@ void work_start(struct daemon *d, struct job *j, struct job_stage *s,
 
     if (rc < 0) {
         fail_stage(d, j, s, &e);
-        return;
+        return rc;
     }
     if (!rc && stage_open_ranks(s))
         rc = err_set(&e, ERR_NOMEM, "out of memory");
@@ -189,15 +189,15 @@ void work_start(struct daemon *d, struct job *j, struct job_stage *s,
         if (rc < 0)
             log_error("job %llu: stage %s: %s", (unsigned long long)j->id, s->name, e.msg);
         s->not_before = now + retry_soon;
-        return;
+        return rc;
     }
-    for (size_t i = 0; i < s->n_ranks; i++)
-        s->rank[i].heard = 0;
     s->not_before = now; /* from here the watchdog counts */
-    if (spawn(d, j, s, &e))
+    rc = spawn(d, j, s, &e);
+    if (rc)
         fail_stage(d, j, s, &e);
     else
         daemon_job_changed(d, j);
+    return rc;
 }
 
 /* ---- end ---- */
@@ -341,14 +341,14 @@ void work_ended(struct daemon *d, struct job *j, struct job_stage *s,
     to = outcome(d, j, s, how);
     s->ended = clock_wall();
     memset(&s->cores, 0, sizeof s->cores);
-    if (!status_path(j, s, path, &e))
-        unlink(path);
     s->asked = ASKED_NOTHING;
     stage_close_ranks(s);
     stage_move(s, to);
     log_info("job %llu: stage %s: %s", (unsigned long long)j->id, s->name,
              stage_state_name(to));
     daemon_job_changed(d, j);
+    if (!j->unsaved && !status_path(j, s, path, &e)) /* else a later daemon asks for it */
+        unlink(path);
 }
 
 /* ---- an earlier daemon's ---- */

@@ -11,8 +11,9 @@
 /* Restarts that a stage has by itself without getting further, per class of loss. */
 extern const unsigned work_budget[LOSSES];
 
-void work_start(struct daemon *d, struct job *j, struct job_stage *s,
-                const struct cores *cores);
+/* 0: it runs; else it has failed, or is to be tried later. */
+int work_start(struct daemon *d, struct job *j, struct job_stage *s,
+               const struct cores *cores);
 /* A stage's process has ended. */
 void work_ended(struct daemon *d, struct job *j, struct job_stage *s,
                 const struct io_exit *how);

@@ -56,6 +56,14 @@ static void add_job(struct str *out, const Hone__V1__Job *job)
         add_text(out, "message", job->message);
 }
 
+static void add_place(struct str *out, const Hone__V1__Event *ev)
+{
+    if (ev->has_seq)
+        str_addf(out, ", \"seq\": %llu", (unsigned long long)ev->seq);
+    if (ev->has_attempt)
+        str_addf(out, ", \"attempt\": %u", ev->attempt);
+}
+
 static void print(struct str *out)
 {
     str_add(out, "}\n");
@@ -101,6 +109,7 @@ void events_print(const Hone__V1__Event *ev)
     } else {
         return;
     }
+    add_place(&out, ev);
     print(&out);
 }
 

@@ -5,6 +5,8 @@
  *     {"event": "metric", "time", "stage", "data": {...}}      a line of metrics.jsonl
  *     {"event": "note", "time", "stage", "level", "text"}
  *     {"event": "gap", "time", "stage", "dropped"}
+ * What hone watch prints has "seq" where the event has a number, and metrics and notes of
+ * a worker "attempt".
  *     {"event": "end", "state", "exit_status", "run", "report"}  always the last */
 #ifndef LAUNCHER_EVENTS_H
 #define LAUNCHER_EVENTS_H

@@ -137,6 +137,8 @@ static int start(struct server *s, const struct options *o, struct err *e)
         rc = launch_find("hone-worker", s->daemon.worker, sizeof s->daemon.worker, e);
     if (!rc)
         rc = daemon_recover(&s->daemon, e);
+    if (!rc && s->owner_fd < 0)
+        log_info("honed %s is ready at %s", HONE_VERSION, s->listening.address);
     if (!rc && s->owner_fd >= 0 && write(s->owner_fd, "ready\n", 6) != 6)
         rc = err_errno(e, ERR_FAILED, errno, "tell the owner");
     return rc;

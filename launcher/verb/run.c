@@ -21,6 +21,7 @@
 #include "launcher/events.h"
 #include "launcher/progress.h"
 #include "launcher/report.h"
+#include "launcher/request.h"
 #include "launcher/session.h"
 #include "launcher/verb.h"
 #include "proto/message.h"
@@ -35,10 +36,7 @@ struct options {
 
 struct run {
     struct options o;
-    char file[FILE_PATH_MAX], out[FILE_PATH_MAX];
-    char *stage[ARGS_LIST_MAX];
-    size_t n_stages;
-    char *stage_text;
+    struct request request;
     int signals; /* signalfd */
     int stops;   /* how often we were asked to stop */
     int said_checking;
@@ -73,53 +71,6 @@ static const struct arg_spec spec = {
 
 /* ---- command line ---- */
 
-static int absolute(const char *what, const char *path, char *out, struct err *e)
-{
-    char cwd[FILE_PATH_MAX];
-
-    if (str_utf8_valid(path, strlen(path)) != strlen(path))
-        return err_set(e, ERR_USAGE, "%s: the path is not UTF-8", what);
-    if (!*path)
-        return err_set(e, ERR_USAGE, "%s: the path is empty", what);
-    if (!getcwd(cwd, sizeof cwd))
-        return err_errno(e, ERR_FAILED, errno, "current folder");
-    return file_join(out, FILE_PATH_MAX, cwd, path, e);
-}
-
-static int split_stages(struct run *r, struct err *e)
-{
-    char *s;
-
-    if (!r->o.stages)
-        return 0;
-    r->stage_text = s = mem_strdup(r->o.stages);
-    if (!s)
-        return err_set(e, ERR_NOMEM, "out of memory");
-    for (char *name; (name = strsep(&s, ","));) {
-        if (!*name || r->n_stages == ARGS_LIST_MAX) {
-            err_set(e, ERR_USAGE, "--stages: \"%s\" is no list of stages", r->o.stages);
-            return err_mend(e, "--stages sft,rm");
-        }
-        r->stage[r->n_stages++] = name;
-    }
-    return 0;
-}
-
-static int take_arguments(struct run *r, struct err *e)
-{
-    int rc = absolute("job file", r->o.job.item[0], r->file, e);
-
-    if (!rc && r->o.out)
-        rc = absolute("--out", r->o.out, r->out, e);
-    for (int i = 0; !rc && i < r->o.set.n; i++) {
-        const char *s = r->o.set.item[i];
-
-        if (str_utf8_valid(s, strlen(s)) != strlen(s))
-            rc = err_set(e, ERR_USAGE, "--set: the text is not UTF-8");
-    }
-    return rc ? rc : split_stages(r, e);
-}
-
 static int open_signals(struct run *r, struct err *e)
 {
     sigset_t set;
@@ -141,14 +92,7 @@ static int submit(struct run *r, struct err *e)
 {
     Hone__V1__SubmitRequest m = HONE__V1__SUBMIT_REQUEST__INIT;
 
-    m.file = r->file;
-    m.set = (char **)(uintptr_t)r->o.set.item;
-    m.n_set = (size_t)r->o.set.n;
-    m.out = r->o.out ? r->out : NULL;
-    m.stages = r->stage;
-    m.n_stages = r->n_stages;
-    m.has_resume = 1;
-    m.resume = r->o.resume;
+    request_message(&r->request, &m);
     return client_send(r->session.client, "Submit", &m.base, &r->submit_id, e);
 }
 
@@ -162,21 +106,13 @@ static int cancel(struct run *r, int now, struct err *e)
     return client_send(r->session.client, "Cancel", &m.base, &r->cancel_id, e);
 }
 
-static void print_problem(const Hone__V1__Problem *p)
-{
-    fprintf(stderr, "hone: %s%s%s%s\n", p->has_warning && p->warning ? "warning: " : "",
-            p->where ? p->where : "", p->where && *p->where ? ": " : "", p->message);
-    if (p->mend && *p->mend)
-        fprintf(stderr, "  try: %s\n", p->mend);
-}
-
 static int take_submit(struct run *r, const Hone__V1__SubmitReply *m, struct err *e)
 {
     Hone__V1__WatchRequest watch = HONE__V1__WATCH_REQUEST__INIT;
     char line[FILE_PATH_MAX + 32];
 
     for (size_t i = 0; i < m->n_problems; i++)
-        print_problem(m->problems[i]);
+        request_print_problem(m->problems[i]);
     if (!m->job) {
         r->ended = 1;
         r->status = err_exit_status(ERR_CONFIG);
@@ -347,7 +283,8 @@ static int show_results(struct run *r, struct err *e)
 
 static int run_job(struct run *r, struct err *e)
 {
-    int rc = take_arguments(r, e);
+    int rc = request_make(&r->request, r->o.job.item[0], r->o.out, r->o.stages, &r->o.set,
+                          r->o.resume, e);
 
     if (!rc)
         rc = open_signals(r, e);
@@ -389,7 +326,7 @@ static int run_run(int argc, char **argv)
     status = rc == ARGS_HELP ? 0 : rc ? err_exit_status(rc) : r->status;
     if (r->signals >= 0)
         close(r->signals);
-    mem_free(r->stage_text);
+    request_fini(&r->request);
     mem_free(r);
     return status;
 }

@@ -1,0 +1,259 @@
+#!/usr/bin/env bash
+# A long-lived honed with the real programs and a tiny model: jobs side by side, paused and
+# resumed in PPO, daemon and workers killed and stopped meanwhile; everything ends in the
+# same bits as a run that nobody disturbed, and a watcher misses and repeats nothing.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+bin=${HONE_BIN:?the folder of hone, honed and hone-worker}
+for program in hone honed hone-worker; do
+    [ -x "$bin/$program" ] || { echo "skipped: $bin/$program is not built"; exit 77; }
+done
+command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
+
+dir=$(mktemp -d /tmp/hone-e2e-XXXXXX)
+honed=
+tidy() {
+    [ -z "$honed" ] || kill -KILL "$honed" 2>/dev/null || true
+    for pid in $(workers); do kill -KILL "$pid" 2>/dev/null || true; done
+    rm -rf "$dir"
+}
+trap tidy EXIT
+export TMPDIR=$dir XDG_STATE_HOME=$dir/state XDG_CONFIG_HOME=$dir/config
+unset XDG_RUNTIME_DIR HONE_TO
+python3 "$here/make_tiny.py" "$dir"
+cd "$dir"
+hone=$bin/hone
+long=(--set stages.sft.epochs=30 --set stages.rm.epochs=8 --set stages.ppo.epochs=24)
+
+fail() {
+    echo "FAILED: $*"
+    [ -f err ] && sed 's/^/  | /' err
+    [ -f honed.log ] && tail -20 honed.log | sed 's/^/  honed: /'
+    exit 1
+}
+expect() { # STATUS COMMAND...
+    local want=$1 got=0
+    shift
+    "$@" >out 2>err || got=$?
+    [ "$got" = "$want" ] || fail "exit status $got, not $want: $*"
+}
+says() { grep -qF -- "$1" err || fail "\"$1\" was not said"; }
+prints() { grep -qF -- "$1" out || { cat out; fail "\"$1\" was not printed"; }; }
+await() { # FILE, or a pattern
+    for _ in $(seq 1500); do
+        compgen -G "$1" >/dev/null && return
+        sleep 0.02
+    done
+    fail "$1 does not come"
+}
+workers() { # process ids of our hone-workers, of a stage $1
+    local pid
+    for pid in $(cd /proc && echo [0-9]*); do
+        { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null |
+            grep -q "hone-worker $dir/.*${1:+--stage $1}" && echo "$pid"
+    done
+    return 0
+}
+state() { "$hone" show "$1" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["state"])'; }
+await_state() { # JOB STATE SECONDS
+    for _ in $(seq $(($3 * 10))); do
+        [ "$(state "$1")" = "$2" ] && return
+        sleep 0.1
+    done
+    "$hone" show "$1"
+    fail "job $1 is $(state "$1"), not $2"
+}
+start_honed() {
+    "$bin/honed" >>honed.log 2>&1 &
+    honed=$!
+    for _ in $(seq 250); do
+        "$hone" ps >/dev/null 2>&1 && return
+        sleep 0.02
+    done
+    fail "honed does not start"
+}
+kill_honed() {
+    kill -KILL "$honed"
+    wait "$honed" 2>/dev/null || true
+    honed=
+}
+same() {
+    local f
+    for f in sft rm ppo; do
+        cmp "$1/$f/final/model.safetensors" "$2/$f/final/model.safetensors" ||
+            fail "$f of $2 differs"
+    done
+    python3 - "$1" "$2" <<'PY' || fail "metrics of $2 differ"
+import json, sys
+TIMES = {"time", "seconds", "tokens_per_second", "elapsed"}
+def lines(run, stage):
+    return [{k: v for k, v in json.loads(l).items() if k not in TIMES}
+            for l in open(f"{run}/{stage}/metrics.jsonl")]
+for stage in ("sft", "rm", "ppo"):
+    a, b = lines(sys.argv[1], stage), lines(sys.argv[2], stage)
+    if a != b:
+        bad = next((p for p in zip(a, b) if p[0] != p[1]), (len(a), len(b)))
+        print(stage, *bad, sep="\n")
+        sys.exit(1)
+PY
+}
+
+echo "an undisturbed run to compare with"
+expect 0 "$hone" run job.yaml "${long[@]}" --out whole
+
+echo "nobody there: exit 4 and what to do"
+expect 4 "$hone" ps
+says "start one with honed"
+expect 2 "$hone" ps --to nowhere
+says "no address"
+
+echo "one daemon per state folder; its socket is ours alone"
+start_honed
+expect 2 "$bin/honed"
+says "belongs to another honed"
+[ "$(stat -c %a state/hone/socket)" = 600 ] || fail "mode of the socket"
+
+echo "submit: problems all at once, the same request is one job"
+expect 2 "$hone" submit job.yaml --set stages.sft.epoch=1 --set seeed=2
+says "epochs"
+says "seed"
+expect 0 "$hone" submit job.yaml "${long[@]}" --set resources.threads=1 --out one --request-id a
+prints "job 1 tiny"
+expect 0 "$hone" submit job.yaml "${long[@]}" --set resources.threads=1 --out one --request-id a
+prints "job 1 tiny"
+expect 2 "$hone" submit job.yaml --out one
+says "holds another run"
+expect 0 "$hone" submit job.yaml "${long[@]}" --set resources.threads=1 --out two
+prints "job 2"
+expect 0 "$hone" submit job.yaml --set resources.threads=1 --out three --json
+python3 -c 'import json; j=json.load(open("out"))["job"]; assert j["id"] == 3 and j["state"]=="queued", j'
+
+echo "side by side as far as there are cores, each on its own"
+"$hone" watch 1 --after 0 --json >events.1 2>/dev/null &
+watcher=$!
+await "one/sft/checkpoint-*"
+python3 - "$("$hone" ps --json)" <<'PY' || fail "cores"
+import json, os, sys
+jobs = json.loads(sys.argv[1])["jobs"]
+used = [c for j in jobs for s in j["stages"] if s["state"] == "running" for c in s["cores"]]
+assert used and len(used) == len(set(used)) and set(used) <= os.sched_getaffinity(0), used
+PY
+
+echo "the order of the queue follows priorities"
+expect 0 "$hone" priority 3 5
+expect 2 "$hone" priority 3 500
+"$hone" ps | grep -q "  5  " || fail "no priority"
+
+echo "honed killed: its workers go on, the next one takes them up, in under a second"
+before=$(workers)
+[ -n "$before" ] || fail "no worker runs"
+kill_honed
+sleep 0.5
+[ -n "$(workers)" ] || fail "the workers died with it"
+began=$(date +%s%N)
+start_honed
+took=$((($(date +%s%N) - began) / 1000000))
+[ "$took" -lt 1000 ] || fail "it took $took ms"
+grep -q "the worker goes on" honed.log || fail "no worker was taken up"
+
+echo "a worker killed: started again from its checkpoint"
+victims=$(workers)
+kill -KILL "${victims%%$'\n'*}"
+await_state 1 done 120
+wait "$watcher" || fail "hone watch: exit status $?"
+await_state 3 done 120
+await_state 2 done 120
+same whole one
+same whole two
+"$hone" watch 1 --after 0 --json >again.1
+
+echo "the watcher over the restart has every event once"
+python3 - <<'PY' || fail "events"
+import json
+def events(name):
+    return [e for e in map(json.loads, open(name)) if "seq" in e]
+live, again = events("events.1"), events("again.1")
+seqs = [e["seq"] for e in live]
+assert seqs == list(range(1, len(seqs) + 1)), "a hole or a repeat"
+assert live == again, "what is kept differs from what was told"
+points = {}
+for e in live:
+    if e["event"] == "metric":
+        points.setdefault(e["stage"], []).append((e["attempt"], e["data"]))
+for stage in ("sft", "rm", "ppo"):
+    want = [json.loads(l) for l in open(f"one/{stage}/metrics.jsonl")]
+    got = [d for _, d in points[stage]]
+    for w in want:
+        assert w in got, (stage, w)
+    for attempt in {a for a, _ in points[stage]}:
+        mine = [json.dumps(d) for a, d in points[stage] if a == attempt]
+        assert len(mine) == len(set(mine)), (stage, "a point came twice")
+PY
+
+echo "paused and resumed in PPO, and the daemon killed while it is paused: the same bits"
+expect 0 "$hone" submit job.yaml "${long[@]}" --out four
+await "four/ppo/checkpoint-*"
+expect 0 "$hone" pause 4
+await_state 4 paused 20
+[ ! -d four/ppo/final ] || fail "it was over before the pause"
+[ -z "$(workers)" ] || fail "a worker runs on"
+kill_honed
+start_honed
+[ "$(state 4)" = paused ] || fail "it is $(state 4)"
+expect 0 "$hone" resume 4
+await_state 4 done 60
+same whole four
+
+echo "a worker that hangs is named, ended and started again"
+expect 0 "$hone" submit job.yaml "${long[@]}" --out five
+await "five/sft/checkpoint-*"
+kill -STOP "$(workers sft)"
+await_state 5 done 90
+same whole five
+"$hone" watch 5 --after 0 --json >events.5
+grep -q 'rank 0 on .*(process [0-9]*) was not heard for' events.5 || fail "nobody is named"
+
+echo "cancel, retry, skip, retry from a stage"
+expect 0 "$hone" submit job.yaml "${long[@]}" --out six
+await "six/sft/checkpoint-*"
+expect 0 "$hone" cancel 6
+await_state 6 stopped 20
+expect 3 "$hone" watch 6
+expect 2 "$hone" pause 6
+expect 0 "$hone" retry 6
+await_state 6 done 60
+same whole six
+expect 0 "$hone" retry 6 rm
+await_state 6 done 60
+same whole six
+expect 0 "$hone" submit job.yaml "${long[@]}" --out seven
+expect 2 "$hone" skip 7 sft
+says "hone skip 7"
+expect 0 "$hone" skip 7 ppo
+await_state 7 done 60
+[ -d seven/rm/final ] && [ ! -d seven/ppo ] || fail "ppo was not skipped"
+
+echo "a bad job is not tried again; logs, metrics, rm"
+mkdir -p state/hone/notify
+printf '#!/bin/sh\necho "$1 $2" >>%s/told\n' "$dir" >state/hone/notify/tell
+chmod 755 state/hone/notify/tell
+expect 2 "$hone" submit job.yaml --out eight --notify ../../told
+expect 0 "$hone" submit job.yaml --out eight --notify tell
+job=$(sed -n 's/^job \([0-9]*\) .*/\1/p' out)
+expect 0 "$hone" logs "$job" --follow
+prints "sft: "
+await told
+grep -q "done $job" told || fail "notify"
+expect 0 "$hone" metrics "$job" --stage ppo
+prints '{"stage": "ppo", "step": '
+expect 2 "$hone" rm "$job" </dev/null
+expect 0 "$hone" rm "$job" --yes --files
+[ ! -e eight ] || fail "the run folder is still there"
+expect 2 "$hone" show "$job"
+
+echo "ended and started again as it should be, nothing is left behind"
+kill -TERM "$honed"
+wait "$honed" || fail "honed: exit status $?"
+honed=
+[ -z "$(workers)" ] || fail "a worker is left"
+echo "daemon: all well"

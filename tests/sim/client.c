@@ -1,0 +1,314 @@
+/* Clients of the simulation, and what they know for certain: an acknowledged submit is a
+ * job for ever, an acknowledged pause or cancel holds until something else is asked for, a
+ * watcher has every event once. */
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/event.h"
+#include "daemon/journal.h"
+#include "proto/message.h"
+#include "tests/sim/sim.h"
+
+enum { SUBMIT, PAUSE, RESUME, CANCEL, RETRY, SKIP, PRIORITY, WATCH, KINDS };
+static const char *const methods[KINDS] = {"Submit", "Pause", "Resume",      "Cancel",
+                                           "Retry",  "Skip",  "SetPriority", "Watch"};
+static const char *const stages[SIM_STAGES] = {"sft", "rm", "ppo"};
+
+int sim_stage_index(const char *name)
+{
+    int i = 0;
+
+    while (i < SIM_STAGES && strcmp(stages[i], name) != 0)
+        i++;
+    return i;
+}
+
+/* ---- asking ---- */
+
+static void call(struct sim *s, struct sim_client *c, const ProtobufCMessage *m)
+{
+    Hone__V1__Call call = HONE__V1__CALL__INIT;
+    struct str body = {0};
+    struct err e;
+
+    sim_check(s, !message_pack(m, &body, &e));
+    call.id = c->id = (uint32_t)s->next_id++;
+    call.method = (char *)(uintptr_t)methods[c->what];
+    call.has_request = 1;
+    call.request.data = (uint8_t *)body.s;
+    call.request.len = body.len;
+    c->busy = 1;
+    sim_say(s, c->conn, &call.base);
+    str_fini(&body);
+}
+
+static void submit(struct sim *s, struct sim_client *c)
+{
+    Hone__V1__SubmitRequest m = HONE__V1__SUBMIT_REQUEST__INIT;
+    struct sim_fact *f = &s->fact[c->fact];
+    char out[128];
+
+    snprintf(f->request, sizeof f->request, "r%d", c->fact);
+    snprintf(out, sizeof out, "%s/run-%d", s->dir, c->fact);
+    m.file = s->file;
+    m.out = out;
+    m.request_id = f->request;
+    m.has_resume = 1;
+    m.resume = 1; /* a daemon that was killed while it judged may have left the folder */
+    m.has_priority = 1;
+    m.priority = c->fact % 3;
+    call(s, c, &m.base);
+}
+
+/* Requests that may end a pause, or the end of a job. */
+static int undoes(int what)
+{
+    return what == RESUME || what == RETRY || what == CANCEL;
+}
+
+static void ask_job(struct sim *s, struct sim_client *c)
+{
+    struct sim_fact *f = &s->fact[c->fact];
+    Hone__V1__JobRequest job = HONE__V1__JOB_REQUEST__INIT;
+    Hone__V1__CancelRequest cancel = HONE__V1__CANCEL_REQUEST__INIT;
+    Hone__V1__StageRequest stage = HONE__V1__STAGE_REQUEST__INIT;
+    Hone__V1__PriorityRequest priority = HONE__V1__PRIORITY_REQUEST__INIT;
+    Hone__V1__WatchRequest watch = HONE__V1__WATCH_REQUEST__INIT;
+
+    job.id = cancel.id = stage.id = priority.id = watch.id = f->id;
+    cancel.has_now = 1;
+    cancel.now = rng_below(&s->r, 3) == 0;
+    stage.stage = c->what == SKIP ? (char *)(uintptr_t)stages[c->stage] : NULL;
+    priority.priority = (int)rng_below(&s->r, 5) - 2;
+    watch.has_after = 1;
+    watch.after = s->client[c - s->client].seen[c->fact];
+    /* From here on the old knowledge is none: the answer may be lost. */
+    if (undoes(c->what)) {
+        f->paused = 0;
+        f->asked++;
+    }
+    if (c->what == RETRY)
+        f->ended = 0;
+    c->asked = f->asked;
+    if (c->what == WATCH)
+        c->watching = c->fact;
+    call(s, c,
+         c->what == CANCEL                     ? &cancel.base
+         : c->what == WATCH                    ? &watch.base
+         : c->what == PRIORITY                 ? &priority.base
+         : c->what == SKIP || c->what == RETRY ? &stage.base
+                                               : &job.base);
+}
+
+void sim_client_act(struct sim *s, int index, int calm)
+{
+    static const int often[] = {SUBMIT, SUBMIT, PAUSE, RESUME, RESUME,  CANCEL,
+                                RETRY,  RETRY,  SKIP,  WATCH,  PRIORITY};
+    struct sim_client *c = &s->client[index];
+    Hone__V1__Hello h = HONE__V1__HELLO__INIT;
+
+    if (c->conn < 0) {
+        c->conn = sim_dial(s, -1, index);
+        if (c->conn < 0)
+            return;
+        h.magic = PROTO_MAGIC;
+        h.version = PROTO_VERSION;
+        h.role = HONE__V1__ROLE__CLIENT;
+        sim_say(s, c->conn, &h.base);
+    }
+    if (!c->hello || c->busy)
+        return;
+    c->fact = (int)rng_below(&s->r, SIM_JOBS);
+    c->stage = SIM_STAGES - 1;
+    c->what = often[rng_below(&s->r, sizeof often / sizeof *often)];
+    if (calm)
+        c->what = s->fact[c->fact].paused ? RESUME : WATCH;
+    if (c->what == SUBMIT ? calm : !s->fact[c->fact].id)
+        return;
+    sim_trace(s, "client %d: %s job %llu", index, methods[c->what],
+              (unsigned long long)s->fact[c->fact].id);
+    if (c->what == SUBMIT)
+        submit(s, c);
+    else
+        ask_job(s, c);
+}
+
+/* ---- hearing ---- */
+
+static void learn(struct sim *s, struct sim_client *c, const Hone__V1__Job *j)
+{
+    struct sim_fact *f = &s->fact[c->fact];
+    int state = job_state_find(j->state);
+
+    sim_trace(s, "client %d: %s of job %llu is acknowledged: %s", (int)(c - s->client),
+              methods[c->what], (unsigned long long)j->id, j->state);
+    if (c->what == SUBMIT) {
+        sim_check(s, !f->id || f->id == j->id);
+        for (int i = 0; i < SIM_JOBS; i++)
+            sim_check(s, i == c->fact || s->fact[i].id != j->id);
+        f->id = j->id;
+    }
+    for (int i = 0; i < SIM_CLIENTS; i++) {
+        const struct sim_client *o = &s->client[i];
+
+        if (o != c && o->busy && o->fact == c->fact && undoes(o->what))
+            return; /* who comes first, nobody knows */
+    }
+    if (c->asked != f->asked)
+        return;
+    f->paused = c->what == PAUSE && (state == JOB_PAUSED || state == JOB_PAUSING);
+    f->ended = c->what == CANCEL && state >= JOB_STOPPING;
+}
+
+static void take_event(struct sim *s, struct sim_client *c, const Hone__V1__Event *ev)
+{
+    if (!ev->has_seq)
+        return;
+    sim_check(s, ev->seq == c->seen[c->watching] + 1);
+    c->seen[c->watching] = ev->seq;
+}
+
+static void take_reply(struct sim *s, struct sim_client *c, const Hone__V1__Reply *reply)
+{
+    const ProtobufCMessageDescriptor *d = c->what == SUBMIT
+                                              ? &hone__v1__submit_reply__descriptor
+                                          : c->what == WATCH ? &hone__v1__event__descriptor
+                                                             : &hone__v1__job__descriptor;
+    ProtobufCMessage *m;
+    struct err e;
+
+    if (reply->id != c->id)
+        return;
+    c->busy = reply->has_more && reply->more;
+    if (reply->error) {
+        sim_trace(s, "client %d: %s: %s", (int)(c - s->client), methods[c->what],
+                  reply->error->message);
+        return;
+    }
+    sim_check(s, !message_unpack(d, reply->body.data, reply->body.len, &m, &e));
+    if (c->what == WATCH)
+        take_event(s, c, (Hone__V1__Event *)m);
+    else if (c->what != SUBMIT)
+        learn(s, c, (Hone__V1__Job *)m);
+    else if (((Hone__V1__SubmitReply *)m)->job)
+        learn(s, c, ((Hone__V1__SubmitReply *)m)->job);
+    message_free(m);
+}
+
+void sim_client_hear(struct sim *s, int index)
+{
+    struct sim_client *c = &s->client[index];
+    struct sim_conn *conn = c->conn >= 0 ? &s->conn[c->conn] : NULL;
+    const uint8_t *body;
+    size_t n, had;
+    struct err e;
+
+    if (!conn)
+        return;
+    had = conn->down.len;
+    frame_feed(&conn->in, str_get(&conn->down), conn->down.len, &e);
+    str_clear(&conn->down);
+    while (frame_next(&conn->in, &body, &n, &e) > 0) {
+        ProtobufCMessage *m;
+
+        if (!c->hello) {
+            c->hello = 1;
+            continue;
+        }
+        sim_check(s, !message_unpack(&hone__v1__reply__descriptor, body, n, &m, &e));
+        take_reply(s, c, (Hone__V1__Reply *)m);
+        message_free(m);
+    }
+    if (conn->goodbye)
+        sim_cut(s, c->conn);
+    else if (had && s->up)
+        s->io.events->drained(s->io.ctx, conn->id);
+}
+
+/* ---- what must be so ---- */
+
+static void check_job(struct sim *s, struct sim_fact *f)
+{
+    struct job *j = daemon_find_job(&s->d, f->id);
+
+    sim_check(s, j != NULL);
+    sim_check(s, j->n_stages == SIM_STAGES);
+    for (int i = 0; i < SIM_STAGES; i++) {
+        const struct job_stage *st = &j->stage[i];
+
+        f->skipped[i] = st->state == STAGE_SKIPPED;
+        sim_check(s, st->state != STAGE_DONE || sim_is_finished(s, j->id, st->name));
+        sim_check(s, st->state != STAGE_RUNNING || st->child);
+        for (size_t k = 0; k < st->n_needs; k++)
+            sim_check(s, st->state != STAGE_RUNNING ||
+                             stage_over(j->stage[st->needs[k]].state));
+    }
+    if (f->paused)
+        sim_check(s, j->state == JOB_PAUSED || j->state == JOB_PAUSING || job_ended(j));
+    if (f->ended)
+        sim_check(s, j->state == JOB_STOPPING || job_ended(j));
+    sim_check(s, j->state != JOB_DONE ||
+                     (stage_over(j->stage[0].state) && stage_over(j->stage[1].state) &&
+                      stage_over(j->stage[2].state)));
+}
+
+void sim_check_facts(struct sim *s)
+{
+    for (int i = 0; s->up && i < SIM_JOBS; i++)
+        if (s->fact[i].id)
+            check_job(s, &s->fact[i]);
+}
+
+/* The journal has of each worker's reports the first so many, each once and in order, and
+ * at least those that were acknowledged. */
+static void check_journal(struct sim *s, struct job *j)
+{
+    uint64_t last[SIM_PROCESSES] = {0};
+    struct journal_place place = {0};
+    struct journal *journal;
+    const uint8_t *body;
+    size_t n;
+    struct err e;
+
+    journal = event_journal(&s->d, j, &e);
+    sim_check(s, journal != NULL);
+    while (journal_read(journal, &place, &body, &n, &e) > 0) {
+        ProtobufCMessage *m;
+        const Hone__V1__Event *ev;
+        int process;
+        unsigned long long seq;
+
+        sim_check(s, !message_unpack(&hone__v1__event__descriptor, body, n, &m, &e));
+        ev = (Hone__V1__Event *)m;
+        sim_check(s, ev->has_seq && ev->seq == place.after && ev->job == j->id);
+        if (ev->metric) {
+            sim_check(s, sscanf(ev->metric, "{\"m\": \"%d/%llu", &process, &seq) == 2);
+            sim_check(s, seq == last[process] + 1);
+            sim_check(s, s->process[process].job == j->id);
+            last[process] = seq;
+        }
+        message_free(m);
+    }
+    for (int i = 0; i < s->n_processes; i++) {
+        const struct sim_process *p = &s->process[i];
+        uint64_t metrics = p->acked - (p->done_made && p->acked == p->seq);
+
+        if (p->job == j->id && !p->is_check)
+            sim_check(s, last[i] >= metrics);
+    }
+}
+
+void sim_check_end(struct sim *s)
+{
+    for (int i = 0; i < SIM_JOBS; i++) {
+        struct job *j = s->fact[i].id ? daemon_find_job(&s->d, s->fact[i].id) : NULL;
+
+        if (!s->fact[i].id)
+            continue;
+        sim_check(s, j != NULL);
+        sim_check(s, job_ended(j) || j->state == JOB_PAUSED);
+        check_journal(s, j);
+    }
+    for (int i = 0; i < s->n_processes; i++)
+        sim_check(s, !s->process[i].alive);
+}
