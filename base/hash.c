@@ -3,6 +3,7 @@
 
 #include <sha2.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <xxhash.h>
 
 #include "base/file.h"
@@ -53,6 +54,8 @@ void hash_free(struct hash_stream *h)
     mem_free(h);
 }
 
+enum { WINDOW = 4 << 20 };
+
 int hash_file(const char *path, char out[33], struct err *e)
 {
     struct hash_stream *h = NULL;
@@ -66,7 +69,12 @@ int hash_file(const char *path, char out[33], struct err *e)
         rc = err_set(e, ERR_NOMEM, "hash %s: out of memory", path);
         goto done;
     }
-    hash_add(h, m.bytes, m.size);
+    for (size_t at = 0, n; at < m.size; at += n) {
+        n = m.size - at < WINDOW ? m.size - at : WINDOW;
+        hash_add(h, m.bytes + at, n);
+        /* Its pages are not ours to keep: a checkpoint is as large as the model. */
+        madvise((void *)(m.bytes + at), n, MADV_DONTNEED);
+    }
     hash_hex(h, out);
 done:
     hash_free(h);

@@ -124,9 +124,10 @@ struct forward_options {
 int model_forward(struct model *m, struct tape *t, const struct packed *in,
                   const struct forward_options *o, struct model_out *out, struct err *e);
 
-/* Bytes of step memory that training on B sequences of `length` tokens will hold, by a dry
- * run of forward and backward; nothing is computed. */
-int model_plan(struct model *m, long B, long length, size_t *bytes, struct err *e);
+/* Bytes of step memory that a micro-batch of B sequences of these lengths will hold, by a
+ * dry run of forward and, when it is trained on, backward; nothing is computed. */
+int model_plan(struct model *m, const size_t *length, long B, int train, size_t *bytes,
+               struct err *e);
 
 /* Do the tensor files of a folder hold every float as f32, as it is in memory? */
 int model_is_stored_exactly(const char *dir, int *yes, struct err *e);

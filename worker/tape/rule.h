@@ -81,10 +81,22 @@ struct tape {
     size_t cap_count;
 };
 
+/* 1 when bytes are counted and nothing else. */
+static inline int tape_plans(const struct tape *t)
+{
+    return t->mode == TAPE_PLAN || t->mode == TAPE_PLAN_INFER;
+}
+
 /* 1 when operators run: no failure yet and not planning. */
 static inline int tape_runs(const struct tape *t)
 {
-    return !t->err.code && t->mode != TAPE_PLAN;
+    return !t->err.code && !tape_plans(t);
+}
+
+/* 1 when nothing is recorded. */
+static inline int tape_infers(const struct tape *t)
+{
+    return t->mode == TAPE_INFER || t->mode == TAPE_PLAN_INFER;
 }
 
 /* Run one operator of the back end; a failure stays in the tape. */

@@ -78,7 +78,7 @@ void tape_reset(struct tape *t, enum tape_mode mode)
     t->dropout = 0;
     t->site = 0;
     memset(&t->batch, 0, sizeof t->batch);
-    if (step_reset(&t->memory, mode == TAPE_PLAN))
+    if (step_reset(&t->memory, tape_plans(t)))
         tape_fail(t, ERR_NOMEM, "out of memory for the activations of a step");
 }
 
@@ -166,7 +166,7 @@ static struct tensor *tensor_over(struct tape *t, long rows, long cols, int need
     }
     x->rows = rows;
     x->cols = cols;
-    x->needs_grad = needs_grad && t->mode != TAPE_INFER;
+    x->needs_grad = needs_grad && !tape_infers(t);
     x->data_block = data;
     x->data = data->p;
     return x;
@@ -194,7 +194,7 @@ struct tensor *tape_alias(struct tape *t, struct tensor *x, int needs_grad)
 
 void tape_release(struct tape *t, struct tensor *x)
 {
-    if (!x || t->mode != TAPE_INFER || t->err.code)
+    if (!x || !tape_infers(t) || t->err.code)
         return;
     tape_give(t, x->data_block);
     x->data_block = NULL;
@@ -207,7 +207,7 @@ void *tape_record(struct tape *t, size_t size,
 {
     struct tape_node *node;
 
-    if (t->err.code || t->mode == TAPE_INFER)
+    if (t->err.code || tape_infers(t))
         return NULL;
     if (!(y && y->needs_grad) && !(z && z->needs_grad))
         return NULL;
@@ -304,7 +304,7 @@ struct tape_block *tape_grad_pass(struct tape *t, struct tensor *x)
 
 void tape_set_dropout(struct tape *t, uint64_t key)
 {
-    t->dropout = t->mode != TAPE_INFER;
+    t->dropout = !tape_infers(t);
     t->key = key;
 }
 
@@ -362,7 +362,7 @@ int tape_seed(struct tape *t, struct tensor *x, const float *grad)
 
     if (t->err.code)
         return t->err.code;
-    if (t->mode == TAPE_INFER || !x->needs_grad)
+    if (tape_infers(t) || !x->needs_grad)
         return tape_fail(t, ERR_FAILED, "no gradient flows into this tensor");
     invariant(!x->grad_block);
     bytes = (size_t)x->rows * (size_t)x->cols * sizeof(float);

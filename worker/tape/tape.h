@@ -5,8 +5,9 @@
  * made when first needed and given back once their producer has run backward.
  *
  * Modes: TAPE_TRAIN records; TAPE_INFER does not (activations are given back by
- * tape_release() marks as the forward goes on); TAPE_PLAN runs no operator and touches no
- * memory, it counts bytes: tape_peak() is the dry run of `hone check`.
+ * tape_release() marks as the forward goes on); TAPE_PLAN and TAPE_PLAN_INFER are these two
+ * without running an operator or touching memory, they count bytes: tape_peak() is the dry
+ * run of `hone check`.
  *
  * Invariant: an operator's failure is kept in the tape (tape_result) and turns the calls
  * after it into no-ops, so a forward is a straight line with one check at its end. */
@@ -19,7 +20,7 @@
 #include "base/err.h"
 #include "kernels/backend.h"
 
-enum tape_mode { TAPE_TRAIN, TAPE_INFER, TAPE_PLAN };
+enum tape_mode { TAPE_TRAIN, TAPE_INFER, TAPE_PLAN, TAPE_PLAN_INFER };
 
 /* A trainable (or frozen) tensor of a model. `grad` exists when trainable. */
 struct param {

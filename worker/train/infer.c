@@ -129,6 +129,18 @@ static int scatter(struct infer *f, const struct tensor *t, const uint32_t *numb
     return 0;
 }
 
+/* The first micro-batch is the heaviest: a dry run of it reserves the step memory. */
+static int reserve(struct infer *f, const struct packed *in, struct err *e)
+{
+    struct model_out o;
+    int r;
+
+    tape_reset(f->tape, TAPE_PLAN_INFER);
+    r = model_forward(f->model, f->tape, in, &f->forward, &o, e);
+    tape_reset(f->tape, TAPE_INFER);
+    return r ? r : tape_result(f->tape, e);
+}
+
 static int run_part(struct infer *f, size_t *next, float *out, float *value, float *pooled,
                     struct err *e)
 {
@@ -143,7 +155,10 @@ static int run_part(struct infer *f, size_t *next, float *out, float *value, flo
     if (r)
         return r;
     invariant(*next > begin);
-    r = model_forward(f->model, f->tape, &in, &f->forward, &o, e);
+    if (!begin)
+        r = reserve(f, &in, e);
+    if (!r)
+        r = model_forward(f->model, f->tape, &in, &f->forward, &o, e);
     if (!r)
         r = tape_result(f->tape, e);
     if (!r && out)

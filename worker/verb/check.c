@@ -1,9 +1,7 @@
 /* hone check: every problem of a job at once, then its plan: rows, tokens, steps,
  * parameters and peak memory per rank of each stage, before anything is started.
  *
- * Memory of a stage = weights + gradients + two AdamW moments (4 bytes each) + packed
- * copies of matrices (4 or, in bf16, 2) + what a dry run of the largest micro-batch holds +
- * token ids + rows. Code, libraries and the allocator's slack come on top. */
+ * The memory of a stage is planned in memory.h. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +14,7 @@
 #include "worker/stage/stage.h"
 #include "worker/tok/tok.h"
 #include "worker/train/precision.h"
-#include "worker/train/trainer.h"
+#include "worker/verb/memory.h"
 #include "worker/verb/verb.h"
 
 enum { STAGES_SHOWN = 64 };
@@ -45,9 +43,10 @@ static const struct arg_spec usage = {
 
 struct stage_plan {
     const struct stage_spec *stage;
-    long steps, parameters, longest;
+    long steps, longest;
     double epochs, tokens_per_epoch, tokens; /* tokens: over all steps */
-    size_t truncated, sequences, bytes;
+    size_t truncated, sequences;
+    struct memory_plan memory;
 };
 
 struct plan {
@@ -61,6 +60,7 @@ struct plan {
     double speedup;              /* of bf16, where that was measured; else 0 */
     struct encode_spec encode;
     struct model_info info;
+    size_t data_bytes; /* of rows and tokenizer, as this process took them */
     struct stage_plan stage[STAGES_SHOWN];
     size_t n;
 };
@@ -132,89 +132,6 @@ static void check_tokens(struct plan *c)
     }
 }
 
-/* How many different ids stand in the sequences; all where that cannot be found out. */
-static size_t distinct_ids(const struct sequences *s, long vocab)
-{
-    unsigned char *seen = mem_alloc((size_t)vocab);
-    int *ids = mem_array(s->longest + 1, sizeof *ids);
-    struct store_buf buf = {0};
-    size_t n = 0;
-    struct err e;
-    int ok = seen && ids;
-
-    for (size_t i = 0; ok && i < s->n; i++) {
-        ok = !sequences_read(s, i, &buf, ids, NULL, &e);
-        for (size_t k = 0; ok && k < s->offset[i + 1] - s->offset[i]; k++)
-            if (ids[k] >= 0 && ids[k] < vocab && !seen[ids[k]]) {
-                seen[ids[k]] = 1;
-                n++;
-            }
-    }
-    store_buf_fini(&buf);
-    mem_free(seen);
-    mem_free(ids);
-    return ok ? n : (size_t)vocab;
-}
-
-/* Weights, gradients, moments and packed copies. Of an embedding table, gradients and
- * moments exist for rows that occur alone (a page more or less: two rows for one). */
-static size_t param_bytes(struct model *m, size_t ids, long vocab, long *elements)
-{
-    int narrow = model_get_precision(m) == PRECISION_BF16 && model_get_backend(m)->bf16();
-    size_t n, bytes = 0;
-    const struct param *p = model_params(m, &n);
-
-    *elements = 0;
-    for (size_t i = 0; i < n; i++) {
-        size_t size = (size_t)p[i].rows * (size_t)p[i].cols * sizeof(float);
-        int matrix = p[i].rows > 1 && p[i].cols > 1 && !p[i].touched;
-        size_t sparse = 2 * ids * (size_t)p[i].cols * sizeof(float), state = size;
-
-        if (p[i].touched && p[i].rows == vocab && sparse < size)
-            state = sparse;
-        *elements += p[i].rows * p[i].cols;
-        bytes +=
-            size + (p[i].trainable ? 3 * state : 0) + (matrix ? 2 * size >> narrow : 0);
-    }
-    return bytes;
-}
-
-static int plan_memory(struct plan *c, struct stage_plan *t, const struct sequences *s,
-                       const struct stage_shape *shape, struct err *e)
-{
-    const struct common_options *o = &t->stage->common;
-    struct model_options m = {
-        .backend = c->backend,
-        .head = shape->head,
-        .outputs = shape->head == HEAD_CLASSIFY ? (long)c->spec.task.labels.n : 1,
-        .pooling = (enum pooling)o->pooling,
-        .value_head = shape->value_head,
-        .trainable = t->stage->stage->loss != NULL,
-        .keep_head = 0,
-        .dropout = o->dropout,
-        .precision = c->precision,
-        .seed = (uint64_t)c->spec.seed};
-    long micro = o->micro_tokens ? o->micro_tokens : TRAINER_MICRO_TOKENS, B;
-    struct model *model = NULL;
-    size_t step = 0;
-    int rc = 0;
-
-    if (o->pooling < 0)
-        rc = model_default_pooling(c->spec.model, shape->head, &m.pooling, e);
-    if (!rc)
-        rc = model_open(&model, c->spec.model, &m, e);
-    if (rc)
-        return rc;
-    B = micro / (t->longest ? t->longest : 1);
-    if (B > o->batch * shape->sequences_per_example)
-        B = o->batch * shape->sequences_per_example;
-    rc = model_plan(model, B < 1 ? 1 : B, t->longest, &step, e);
-    t->bytes = step + param_bytes(model, distinct_ids(s, c->info.vocab), c->info.vocab,
-                                  &t->parameters);
-    model_close(model);
-    return rc;
-}
-
 static void plan_steps(struct plan *c, struct stage_plan *t)
 {
     const struct common_options *o = &t->stage->common;
@@ -227,30 +144,49 @@ static void plan_steps(struct plan *c, struct stage_plan *t)
     t->epochs = (double)t->steps / (double)per_epoch;
 }
 
+static int plan_memory(struct plan *c, struct stage_plan *t,
+                       const struct stage_shape *shape, struct sequences s[SPLITS],
+                       struct err *e)
+{
+    struct memory_request r = {.spec = &c->spec,
+                               .stage = t->stage,
+                               .shape = shape,
+                               .backend = c->backend,
+                               .precision = c->precision,
+                               .ranks = (int)c->spec.resources.workers,
+                               .shard = c->spec.resources.shard_optimizer != SHARD_FALSE,
+                               .train = &s[SPLIT_TRAIN],
+                               .validation = &s[SPLIT_VALIDATION],
+                               .test = &s[SPLIT_TEST],
+                               .steps = t->steps,
+                               .data = c->data_bytes};
+
+    return memory_plan(&r, &t->memory, e);
+}
+
 static int plan_stage(struct plan *c, const struct stage_spec *st, struct err *e)
 {
-    const struct dataset *d = &c->data[SPLIT_TRAIN];
     struct stage_plan *t = &c->stage[c->n];
     struct stage_shape shape = {0};
-    struct sequences s = {0};
-    int rc;
+    struct sequences s[SPLITS] = {0};
+    const struct sequences *train = &s[SPLIT_TRAIN];
+    int rc = 0;
 
     t->stage = st;
     plan_steps(c, t);
     st->stage->shape(st->config, &c->spec, &shape);
-    rc = encode_dataset(&s, d, NULL, shape.reward_input, &c->encode, e);
-    if (rc)
-        return rc;
-    t->tokens_per_epoch = (double)s.offset[s.n];
-    t->longest = (long)s.longest;
-    t->truncated = s.truncated;
-    t->sequences = s.n;
-    t->tokens = t->tokens_per_epoch * t->epochs;
-    rc = plan_memory(c, t, &s, &shape, e);
-    t->bytes += sequences_bytes(&s);
+    for (int i = 0; !rc && i < SPLITS; i++)
+        rc = encode_dataset(&s[i], &c->data[i], NULL, shape.reward_input, &c->encode, e);
+    if (!rc) {
+        t->tokens_per_epoch = (double)train->offset[train->n];
+        t->longest = (long)train->longest;
+        t->truncated = train->truncated;
+        t->sequences = train->n;
+        t->tokens = t->tokens_per_epoch * t->epochs;
+        rc = plan_memory(c, t, &shape, s, e);
+    }
     for (int i = 0; i < SPLITS; i++)
-        t->bytes += dataset_bytes(&c->data[i]);
-    sequences_fini(&s);
+        sequences_fini(&s[i]);
     c->n++;
     return rc;
 }
@@ -286,6 +222,7 @@ static void choose_precision(struct plan *c)
 /* Everything after a good spec; failures become problems. */
 static void make_plan(struct plan *c)
 {
+    size_t before = memory_anonymous();
     struct err e = {0};
 
     load_data(c);
@@ -306,6 +243,8 @@ static void make_plan(struct plan *c)
                          e.msg);
         return;
     }
+    c->data_bytes = memory_anonymous();
+    c->data_bytes -= before < c->data_bytes ? before : c->data_bytes;
     choose_precision(c);
     for (size_t i = 0; i < c->spec.n_stages && i < STAGES_SHOWN; i++)
         if (plan_stage(c, &c->spec.stage[i], &e)) {
@@ -320,8 +259,8 @@ static size_t peak_bytes(const struct plan *c)
     size_t most = 0;
 
     for (size_t i = 0; i < c->n; i++)
-        if (c->stage[i].bytes > most)
-            most = c->stage[i].bytes;
+        if (c->stage[i].memory.peak > most)
+            most = c->stage[i].memory.peak;
     return most;
 }
 
@@ -342,6 +281,27 @@ static const char *grouped(char *buf, size_t n, double x)
     return buf;
 }
 
+/* Parts that add up to the peak. */
+static void print_memory(const struct plan *c)
+{
+    char m[40];
+
+    printf("\n%-10s", "memory");
+#define X(part) printf(" %10s", #part);
+    MEMORY_PARTS(X)
+#undef X
+    printf("\n");
+    for (size_t i = 0; i < c->n; i++) {
+        const struct memory_plan *p = &c->stage[i].memory;
+
+        printf("%-10s", c->stage[i].stage->name);
+#define X(part) printf(" %10s", str_bytes(m, sizeof m, (double)p->part));
+        MEMORY_PARTS(X)
+#undef X
+        printf("\n");
+    }
+}
+
 static void print_plan(const struct plan *c)
 {
     const struct spec *s = &c->spec;
@@ -352,7 +312,7 @@ static void print_plan(const struct plan *c)
            s->n_stages == 1 ? "" : "s", s->seed, s->seeds > 1 ? " and on" : "");
     printf("model   %s: %s, %ld layers of width %ld, %s parameters\n", s->model,
            c->info.family, c->info.layers, c->info.width,
-           grouped(a, sizeof a, (double)c->stage[0].parameters));
+           grouped(a, sizeof a, (double)c->stage[0].memory.parameters));
     printf("data    %zu training, %zu validation, %zu test rows; %zu labels; %ld tokens at "
            "most\n",
            c->data[SPLIT_TRAIN].n, c->data[SPLIT_VALIDATION].n, c->data[SPLIT_TEST].n,
@@ -372,15 +332,16 @@ static void print_plan(const struct plan *c)
         char count[40];
 
         printf("%-10s %12s %10s %14s %8ld %6ld %9g %10s  ", st->name,
-               grouped(a, sizeof a, (double)t->parameters),
+               grouped(a, sizeof a, (double)t->memory.parameters),
                grouped(count, sizeof count, (double)t->sequences),
                grouped(b, sizeof b, t->tokens), t->steps, st->common.batch, st->common.lr,
-               str_bytes(m, sizeof m, (double)t->bytes));
+               str_bytes(m, sizeof m, (double)t->memory.peak));
         for (int k = 0; k < st->n_needs; k++)
             printf("%s%s", k ? ", " : "", s->stage[st->needs[k]].name);
         printf("%s\n", st->n_needs ? "" : "-");
     }
-    printf("\npeak memory per rank: at most about %s\n",
+    print_memory(c);
+    printf("\npeak memory per rank: about %s\n",
            str_bytes(m, sizeof m, (double)peak_bytes(c)));
 }
 
@@ -401,8 +362,8 @@ static void write_stage_json(const struct plan *c, const struct stage_plan *t,
     str_addf(out,
              ", \"parameters\": %ld, \"sequences\": %zu, \"truncated\": %zu, \"longest\": "
              "%ld, \"batch\": %ld, \"peak_bytes\": %zu, \"lr\": ",
-             t->parameters, t->sequences, t->truncated, t->longest, st->common.batch,
-             t->bytes);
+             t->memory.parameters, t->sequences, t->truncated, t->longest, st->common.batch,
+             t->memory.peak);
     json_number(out, st->common.lr);
     str_add(out, ", \"epochs\": ");
     json_number(out, t->epochs);
@@ -410,7 +371,11 @@ static void write_stage_json(const struct plan *c, const struct stage_plan *t,
     json_number(out, t->tokens_per_epoch);
     str_add(out, ", \"tokens\": ");
     json_number(out, t->tokens);
-    str_add_char(out, '}');
+    str_addf(out, ", \"memory\": {\"when\": \"%s\"", t->memory.when);
+#define X(part) str_addf(out, ", \"" #part "\": %zu", t->memory.part);
+    MEMORY_PARTS(X)
+#undef X
+    str_add(out, "}}");
 }
 
 static void write_json(const struct plan *c, struct str *out)
