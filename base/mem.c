@@ -4,6 +4,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
 
 static atomic_long fail_in = -1;
 static atomic_int fired;
@@ -57,9 +60,23 @@ void *mem_aligned(size_t alignment, size_t size)
     if (must_fail() || size > SIZE_MAX - alignment)
         return NULL;
     size = (size + alignment - 1) / alignment * alignment;
+    if (size >= HUGE_PAGE && alignment < HUGE_PAGE)
+        alignment = HUGE_PAGE;
     if (posix_memalign(&p, alignment, size ? size : alignment))
         return NULL;
+    mem_advise(p, size, MEM_DENSE);
     return counted(p);
+}
+
+void mem_advise(void *p, size_t size, enum mem_use use)
+{
+    uintptr_t unit = use == MEM_DENSE ? HUGE_PAGE : PAGE;
+    uintptr_t from = ((uintptr_t)p + unit - 1) / unit * unit;
+    uintptr_t to = ((uintptr_t)p + size) / unit * unit;
+
+    if (from < to)
+        madvise((void *)from, to - from,
+                use == MEM_DENSE ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
 char *mem_strdup(const char *s)

@@ -97,6 +97,8 @@ static int make_gradients(struct model *m, struct err *e)
 
         m->grad_block = p == MAP_FAILED ? NULL : p;
         m->grads_mapped = m->grad_block != NULL;
+        if (m->grad_block)
+            mem_advise(m->grad_block, m->grad_bytes, MEM_DENSE);
     } else {
         m->grad_block = b->alloc(m->grad_bytes);
         if (m->grad_block && b->fill_zero(m->grad_block, m->grad_bytes))
@@ -119,6 +121,8 @@ static int make_flags(struct model *m, const struct match *match, struct err *e)
         p->live = arena_alloc(&m->arena, (size_t)p->rows);
         if (!p->touched || !p->live)
             return no_memory(m, p->name, (size_t)p->rows, e);
+        if (m->grads_mapped)
+            mem_advise(p->grad, elements(p) * sizeof *p->grad, MEM_SPARSE);
     }
     return 0;
 }

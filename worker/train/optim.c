@@ -61,6 +61,8 @@ static int add_piece(struct optim *o, int i, size_t first, size_t n, struct err 
     if (o->ready[i]) {
         t->width = p->cols;
         t->live = p->live;
+        mem_advise(t->m, n * sizeof *t->m, MEM_SPARSE); /* a device's means nothing */
+        mem_advise(t->v, n * sizeof *t->v, MEM_SPARSE);
         return 0;
     }
     if (o->backend->fill_zero(t->m, n * sizeof *t->m) ||
