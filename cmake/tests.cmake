@@ -43,6 +43,7 @@ function(hone_script_tests folder label)
 endfunction()
 hone_script_tests(lint quick)
 hone_script_tests(e2e slow)
+hone_script_tests(count slow)
 # Whole programs with limits in seconds: not beside other tests.
 foreach(test e2e_hone_run e2e_daemon e2e_bad_input e2e_predict e2e_wire unit_daemon_honed
     stage_resume)
@@ -88,7 +89,10 @@ hone_fuzz(safetensors hone_ckpt)
 hone_fuzz(tokenizer hone_tok)
 hone_fuzz(data hone_data)
 
-# Speed of the operators, beside oneDNN's where it is installed; built by name.
+# What tests/bench/speed.sh measures with; built by name. op_bench: speed of the operators,
+# beside oneDNN's where it is installed; tok_bench: speed of a tokenizer.
+add_executable(tok_bench EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/tests/bench/tok_bench.c)
+target_link_libraries(tok_bench PRIVATE hone_tok)
 add_executable(op_bench EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/tests/bench/op_bench.c
     ${PROJECT_SOURCE_DIR}/tests/bench/dnnl_peer.c)
 target_link_libraries(op_bench PRIVATE hone_kernels)

@@ -1,4 +1,6 @@
-/* Speed of the operators: `op_bench [--cpu-time] [THREADS]...` (default 1 2).
+/* Speed of the operators: `op_bench [--cpu-time] [THREADS]...` (default 1 2), or
+ * `op_bench --bound THREADS LAYERS WIDTH FEED TOKENS`: the matrix products of a BERT
+ * encoder alone, forward and forward + backward, as JSON: what no training step can beat.
  *
  * Prints, for each number of threads: the processor's own limits (FMA, memory triad); the
  * three matrix products of a linear layer at MiniLM's and BERT-base's shapes, as GFLOP/s
@@ -367,7 +369,7 @@ static void step_embedding(float *table, float *grad)
     }
     start[segments] = T;
     struct embedding_args f = {3, {table, table, table}, {ids, places, types}, y, T, D};
-    struct embedding_backward_args b = {ids, order, start, segments, T, D, y, grad, NULL};
+    struct embedding_backward_args b = {ids, order, start, segments, T, D, y, grad};
     line("embedding", 1, BEST(be->embedding(&f)), 16e-9 * T * D, 0);
     line("embedding_backward, words", 1, BEST(be->embedding_backward(&b)), 12e-9 * T * D,
          0);
@@ -447,6 +449,35 @@ static void step(void)
     mem_free(grad);
 }
 
+/* ---- the bound ---- */
+
+static int bound(char **word)
+{
+    long layers = atol(word[1]), width = atol(word[2]), feed = atol(word[3]);
+    long tokens = atol(word[4]);
+    const long shape[][2] = {
+        {3 * width, width}, {width, width}, {feed, width}, {width, feed}};
+    double forward = 0, all = 0, flops = 0;
+
+    be->set_threads(atoi(word[0]));
+    for (int i = 0; i < COUNT(shape); i++) {
+        struct linear l;
+        double y;
+
+        linear_open(&l, tokens, shape[i][0], shape[i][1], ACT_NONE);
+        y = (double)layers * BEST(be->matmul(&l.forward));
+        forward += y;
+        all +=
+            y + (double)layers * (BEST(be->matmul(&l.data)) + BEST(be->matmul(&l.weight)));
+        flops += 6.0 * (double)layers * (double)tokens * (double)shape[i][0] *
+                 (double)shape[i][1];
+        linear_close(&l);
+    }
+    printf("{\"forward_tokens_s\": %.1f, \"step_tokens_s\": %.1f, \"gflops\": %.1f}\n",
+           (double)tokens / forward, (double)tokens / all, flops / all * 1e-9);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static const char *const usual[] = {"1", "2"};
@@ -460,6 +491,8 @@ int main(int argc, char **argv)
         n = argc - 1 - cpu_time;
     }
     be = backend_find("cpu");
+    if (argc == 7 && !strcmp(argv[1], "--bound"))
+        return bound(argv + 2);
     for (int i = 0; i < n; i++) {
         be->set_threads(atoi(list[i]));
         be->describe(text, sizeof text);
