@@ -115,6 +115,16 @@ class Bench:
         self.lines.append(f"| {what} | {why} | | | | | {goal} |")
         say(f"  {what}: {why}")
 
+    def no_ranks(self):
+        """Why two ranks do not train here; None: they do. Tried once."""
+        if not hasattr(self, "why_no_ranks"):
+            try:
+                self.hone.train_run("try", self.a.model, "sft", 1, 1, workers=2)
+                self.why_no_ranks = None
+            except Failed as e:
+                self.why_no_ranks = str(e)
+        return self.why_no_ranks
+
     # ---- rows ----
 
     def train_row(self, name, what, stage, steps, goal, peer_more=(), pad="bucket",
@@ -191,7 +201,7 @@ class Bench:
     def ranks(self):
         what, goal = "2 ranks × 1 thread against 1 rank × 1 thread, SFT f32", "1.8×"
         a, steps = self.a, 10 if self.a.quick else 40
-        why = self.hone.refuses(self.hone.job(a.model, "sft", 1, 1, workers=2))
+        why = self.no_ranks()
         if why:
             return self.skip(what, f"not measured: {why}", goal)
         one, two = [], []
@@ -209,8 +219,7 @@ class Bench:
 
     def neighbour(self):
         a, steps = self.a, 10 if self.a.quick else 40
-        workers = 1 if self.hone.refuses(
-            self.hone.job(a.model, "sft", 1, 1, workers=2)) else 2
+        workers = 1 if self.no_ranks() else 2
         threads = 2 // workers
         what = (f"{workers} rank{'s' if workers > 1 else ''} × {threads} "
                 f"thread{'s' if threads > 1 else ''} beside one busy neighbour")

@@ -234,13 +234,6 @@ class Hone:
         return {"seconds": took, "cpu": cpu,
                 "others": max(0.0, (busy2 - busy - cpu) / took)}
 
-    def refuses(self, job):
-        """What `hone check` has against a job file; None: nothing."""
-        p = subprocess.run([self.bin / "hone", "check", job], stdout=subprocess.PIPE,
-                           stderr=subprocess.STDOUT, text=True)
-        said = [x for x in p.stdout.splitlines() if x.strip()]
-        return (said[0] if said else "refused")[:160] if p.returncode else None
-
     def model(self, base):
         """A trained classifier, made once."""
         out = self.folder / "classifier"
