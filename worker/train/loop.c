@@ -346,6 +346,16 @@ static int batch_of(struct loop *l, const uint32_t **example, size_t *n, struct 
     return 0;
 }
 
+/* The batch after this one, where it is of the same epoch. */
+static void expect_next(struct loop *l, const uint32_t *example, size_t n)
+{
+    size_t first = (size_t)(example - l->order) + n, rows = l->o.job->data[SPLIT_TRAIN].n;
+    size_t left = rows - first, next = left < (size_t)l->batch ? left : (size_t)l->batch;
+
+    if (next && l->p.step + 1 < l->total)
+        trainer_expect(l->trainer, example + n, next);
+}
+
 static int skipped_step(struct loop *l, const char *tensor, struct err *e)
 {
     struct progress *p = &l->p;
@@ -385,6 +395,8 @@ static int train(struct loop *l, struct err *e)
     int r = comm_agree(l->comm, batch_of(l, &example, &n, e), e);
 
     comm_patience(l->comm, patience_of(l));
+    if (!r)
+        expect_next(l, example, n);
     if (!r)
         r = trainer_step(l->trainer, l->p.step, example, n, &s, e);
     if (r)

@@ -13,10 +13,6 @@
 
 enum { NAME_MAX_BYTES = 96 };
 
-struct part { /* a micro-batch: sequences [first, first + n) of this rank's */
-    size_t first, n;
-};
-
 /* Examples with their outputs: example i has S sequences of O outputs. */
 struct examples {
     size_t n, capacity;
@@ -25,21 +21,30 @@ struct examples {
     float *out, *d_out, *value, *d_value;
 };
 
+/* What of a batch is this rank's, and how it is cut into micro-batches. */
+struct plan {
+    size_t n, n_own, tokens; /* examples of the batch, of this rank; tokens of the batch */
+    uint32_t *example;       /* (n) */
+    size_t *length;          /* (n) tokens of the examples */
+    int *owner;              /* (n) rank of the examples */
+    size_t cap_batch;
+    uint32_t *seq; /* (n_own * S) sequence numbers */
+    struct pack_part *part;
+    size_t n_parts;
+    int by_example; /* a part holds whole examples, and needs nothing else for its loss */
+};
+
 struct trainer {
     struct trainer_setup setup;
     const struct backend *backend;
     struct tape *tape;
-    struct packer *packer;
+    struct ahead *ahead; /* packs the parts of `plan`, then those of `next` */
     struct optim optim;
     size_t S, O, micro_tokens;
     struct examples own, all; /* of this rank; of the batch (several ranks) */
-    uint32_t *seq;            /* (own.n * S) sequence numbers */
-    size_t cap_seq;
-    struct part *part;
-    size_t n_parts;
-    size_t *length; /* (n) tokens of the batch's examples */
-    int *owner;     /* (n) rank of the batch's examples */
-    size_t cap_batch;
+    struct plan plan, next;   /* of this step; of the one to come, n = 0: not known */
+    const uint32_t *expected; /* what the next step will be asked for, n_expected of them */
+    size_t n_expected;
     struct part_report *reports; /* (world) */
     char bad[NAME_MAX_BYTES];
     double at; /* when the running part of the step began */
@@ -73,8 +78,8 @@ int trainer_open(struct trainer **out, const struct trainer_setup *s, struct err
     t->tape = tape_new(t->backend, e);
     if (!t->tape)
         goto fail;
-    t->packer = packer_new(s->sequences, (long)t->micro_tokens, e);
-    if (!t->packer)
+    t->ahead = ahead_new(s->sequences, e);
+    if (!t->ahead)
         goto fail;
     t->reports = mem_array((size_t)s->comm->world, sizeof *t->reports);
     if (!t->reports) {
@@ -99,19 +104,27 @@ static void free_examples(struct examples *x)
     memset(x, 0, sizeof *x);
 }
 
+static void free_plan(struct plan *p)
+{
+    mem_free(p->example);
+    mem_free(p->length);
+    mem_free(p->owner);
+    mem_free(p->seq);
+    mem_free(p->part);
+    memset(p, 0, sizeof *p);
+}
+
 void trainer_close(struct trainer *t)
 {
     if (!t)
         return;
-    packer_free(t->packer);
+    ahead_free(t->ahead);
     tape_free(t->tape);
     optim_close(&t->optim);
     free_examples(&t->own);
     free_examples(&t->all);
-    mem_free(t->seq);
-    mem_free(t->part);
-    mem_free(t->length);
-    mem_free(t->owner);
+    free_plan(&t->plan);
+    free_plan(&t->next);
     mem_free(t->reports);
     mem_free(t);
 }
@@ -149,25 +162,21 @@ static int reserve_examples(const struct trainer *t, struct examples *x, size_t 
     return 0;
 }
 
-static int reserve(struct trainer *t, size_t n, struct err *e)
+static int reserve_plan(const struct trainer *t, struct plan *p, size_t n, struct err *e)
 {
-    if (n > t->cap_batch) {
-        mem_free(t->length);
-        mem_free(t->owner);
-        t->length = mem_array(n, sizeof *t->length);
-        t->owner = mem_array(n, sizeof *t->owner);
-        t->cap_batch = t->length && t->owner ? n : 0;
+    if (n > p->cap_batch) {
+        free_plan(p);
+        p->example = mem_array(n, sizeof *p->example);
+        p->length = mem_array(n, sizeof *p->length);
+        p->owner = mem_array(n, sizeof *p->owner);
+        p->seq = mem_array(n * t->S, sizeof *p->seq);
+        p->part = mem_array(n * t->S, sizeof *p->part);
+        if (!p->example || !p->length || !p->owner || !p->seq || !p->part)
+            return err_set(e, ERR_NOMEM, "batch of %zu examples: out of memory", n);
+        p->cap_batch = n;
     }
-    if (n * t->S > t->cap_seq) {
-        mem_free(t->seq);
-        mem_free(t->part);
-        t->seq = mem_array(n * t->S, sizeof *t->seq);
-        t->part = mem_array(n * t->S, sizeof *t->part);
-        t->cap_seq = t->seq && t->part ? n * t->S : 0;
-    }
-    if (!t->cap_batch || !t->cap_seq)
-        return err_set(e, ERR_NOMEM, "batch of %zu examples: out of memory", n);
-    return t->setup.comm->world > 1 ? reserve_examples(t, &t->all, n, e) : 0;
+    p->n = n;
+    return 0;
 }
 
 static void set_example(struct trainer *t, struct examples *x, size_t i, uint32_t number)
@@ -176,83 +185,146 @@ static void set_example(struct trainer *t, struct examples *x, size_t i, uint32_
     x->label[i] = t->setup.run->label[number];
 }
 
-static size_t tokens_of(const struct trainer *t, size_t first, size_t n)
+static size_t tokens_of(const struct trainer *t, const struct plan *p, size_t first,
+                        size_t n)
 {
     const size_t *offset = t->setup.sequences->offset;
     size_t tokens = 0;
 
     for (size_t i = first; i < first + n; i++)
-        tokens += offset[t->seq[i] + 1] - offset[t->seq[i]];
+        tokens += offset[p->seq[i] + 1] - offset[p->seq[i]];
     return tokens;
 }
 
-/* Which examples of the batch are this rank's; *tokens: of the whole batch. */
-static int take_shard(struct trainer *t, const uint32_t *example, size_t n, size_t *tokens,
-                      struct err *e)
+/* Which examples of the batch are this rank's. */
+static int choose_own(const struct trainer *t, struct plan *p, struct err *e)
 {
     const struct comm *c = t->setup.comm;
     const size_t *offset = t->setup.sequences->offset;
-    size_t k = 0, count = 0;
-    int r = reserve(t, n, e);
+    int r = 0;
 
-    if (r)
-        return r;
-    *tokens = 0;
-    for (size_t i = 0; i < n; i++) {
-        t->length[i] = offset[(example[i] + 1) * t->S] - offset[example[i] * t->S];
-        t->owner[i] = 0;
-        *tokens += t->length[i];
+    p->tokens = p->n_own = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        size_t first = (size_t)p->example[i] * t->S;
+
+        p->length[i] = offset[first + t->S] - offset[first];
+        p->owner[i] = 0;
+        p->tokens += p->length[i];
     }
     if (c->world > 1)
-        r = shard_by_tokens(t->length, n, c->world, t->owner, e);
-    for (size_t i = 0; i < n; i++)
-        count += t->owner[i] == c->rank;
-    if (!r)
-        r = reserve_examples(t, &t->own, count, e);
-    for (size_t i = 0; !r && i < n; i++) {
-        if (c->world > 1)
-            set_example(t, &t->all, i, example[i]);
-        if (t->owner[i] != c->rank)
+        r = shard_by_tokens(p->length, p->n, c->world, p->owner, e);
+    for (size_t i = 0; !r && i < p->n; i++) {
+        if (p->owner[i] != c->rank)
             continue;
-        set_example(t, &t->own, k, example[i]);
         for (size_t j = 0; j < t->S; j++)
-            t->seq[k * t->S + j] = (uint32_t)(example[i] * t->S + j);
-        k++;
+            p->seq[p->n_own * t->S + j] = (uint32_t)(p->example[i] * t->S + j);
+        p->n_own++;
     }
     return r;
 }
 
 /* ---- micro-batches ---- */
 
-/* Cut m sequences into parts of at most micro_tokens, in units of `unit` sequences (a unit
- * that is longer stands alone). */
-static void cut(struct trainer *t, size_t m, size_t unit)
+/* Cut the sequences into parts of at most micro_tokens, in units of `unit` sequences (a
+ * unit that is longer stands alone). */
+static void cut(const struct trainer *t, struct plan *p, size_t unit)
 {
     size_t have = 0;
 
-    t->n_parts = 0;
-    for (size_t i = 0; i < m; i += unit) {
-        size_t tokens = tokens_of(t, i, unit);
+    p->n_parts = 0;
+    for (size_t i = 0; i < p->n_own * t->S; i += unit) {
+        size_t tokens = tokens_of(t, p, i, unit);
 
-        if (!t->n_parts || have + tokens > t->micro_tokens) {
-            t->part[t->n_parts++] = (struct part){i, 0};
+        if (!p->n_parts || have + tokens > t->micro_tokens) {
+            p->part[p->n_parts++] = (struct pack_part){i, 0};
             have = 0;
         }
-        t->part[t->n_parts - 1].n += unit;
+        p->part[p->n_parts - 1].n += unit;
         have += tokens;
     }
 }
 
 /* Whole examples to a part, where the stage allows parts and each example fits into one. */
-static int cut_by_example(struct trainer *t)
+static int fits_by_example(const struct trainer *t, const struct plan *p)
 {
     if (!t->setup.stage->separable)
         return 0;
-    for (size_t i = 0; i < t->own.n; i++)
-        if (t->S > 1 && tokens_of(t, i * t->S, t->S) > t->micro_tokens)
+    for (size_t i = 0; i < p->n_own; i++)
+        if (t->S > 1 && tokens_of(t, p, i * t->S, t->S) > t->micro_tokens)
             return 0;
-    cut(t, t->own.n * t->S, t->S);
     return 1;
+}
+
+/* Several parts that are not by example run forward twice. */
+static int runs_again(const struct plan *p)
+{
+    return !p->by_example && p->n_parts > 1;
+}
+
+/* Plan a batch, and have its parts packed after those that are being packed already. */
+static int make_plan(struct trainer *t, struct plan *p, const uint32_t *example, size_t n,
+                     struct err *e)
+{
+    int r = reserve_plan(t, p, n, e);
+
+    if (r)
+        return r;
+    memcpy(p->example, example, n * sizeof *example);
+    r = choose_own(t, p, e);
+    if (r)
+        return r;
+    p->by_example = fits_by_example(t, p);
+    cut(t, p, p->by_example ? t->S : 1);
+    for (int k = 0; !r && k <= runs_again(p); k++)
+        r = ahead_add(t->ahead, p->seq, p->part, p->n_parts, e);
+    return r;
+}
+
+/* The plan of this step, which may have been made in the last one. */
+static int take_plan(struct trainer *t, const uint32_t *example, size_t n, struct err *e)
+{
+    struct plan *p = &t->next, was;
+    size_t parts = p->n_parts * (size_t)(1 + runs_again(p));
+
+    if (p->n == n && !memcmp(p->example, example, n * sizeof *example) &&
+        ahead_waiting(t->ahead) == parts) {
+        was = t->plan;
+        t->plan = t->next;
+        t->next = was;
+        t->next.n = 0;
+        return 0;
+    }
+    ahead_clear(t->ahead);
+    p->n = 0;
+    return make_plan(t, &t->plan, example, n, e);
+}
+
+/* This rank's shard of the batch; the next one's is planned. */
+static int take_shard(struct trainer *t, const uint32_t *example, size_t n, struct err *e)
+{
+    const struct comm *c = t->setup.comm;
+    int r = take_plan(t, example, n, e);
+
+    if (!r && t->n_expected)
+        r = make_plan(t, &t->next, t->expected, t->n_expected, e);
+    t->n_expected = 0;
+    if (!r)
+        r = reserve_examples(t, &t->own, t->plan.n_own, e);
+    if (!r && c->world > 1)
+        r = reserve_examples(t, &t->all, n, e);
+    for (size_t i = 0, k = 0; !r && i < n; i++) {
+        if (c->world > 1)
+            set_example(t, &t->all, i, example[i]);
+        if (t->plan.owner[i] == c->rank)
+            set_example(t, &t->own, k++, example[i]);
+    }
+    return r;
+}
+
+void trainer_expect(struct trainer *t, const uint32_t *example, size_t n)
+{
+    t->expected = example;
+    t->n_expected = n;
 }
 
 /* The time since the last call belongs to `part`. */
@@ -265,22 +337,21 @@ static void clock_part(struct trainer *t, struct step_result *out, enum trainer_
 }
 
 /* Forward of one part; its outputs go to own.out and own.value. */
-static int forward(struct trainer *t, const struct part *p, enum tape_mode mode,
+static int forward(struct trainer *t, const struct pack_part *p, enum tape_mode mode,
                    uint64_t key, struct model_out *o, struct step_result *out,
                    struct err *e)
 {
     struct packed in;
-    size_t next = 0;
     int r;
 
     tape_reset(t->tape, mode);
     if (t->setup.dropout)
         tape_set_dropout(t->tape, key);
-    r = packer_fill(t->packer, t->seq + p->first, p->n, &next, &in, e);
+    r = ahead_next(t->ahead, &in, e);
     clock_part(t, out, PART_DATA);
     if (r)
         return r;
-    invariant(next == p->n);
+    invariant((size_t)in.B == p->n);
     r = model_forward(t->setup.model, t->tape, &in, NULL, o, e);
     if (!r)
         r = tape_result(t->tape, e);
@@ -296,7 +367,7 @@ static int forward(struct trainer *t, const struct part *p, enum tape_mode mode,
     return 0;
 }
 
-static int backward(struct trainer *t, const struct part *p, const struct model_out *o,
+static int backward(struct trainer *t, const struct pack_part *p, const struct model_out *o,
                     struct step_result *out, struct err *e)
 {
     int r = tape_seed(t->tape, o->logits, t->own.d_out + p->first * t->O);
@@ -372,8 +443,8 @@ static int gather_outputs(struct trainer *t, struct err *e)
     int r = 0;
 
     for (size_t i = 0; count && i < t->all.n; i++)
-        if (++count[t->owner[i]] > most)
-            most = count[t->owner[i]];
+        if (++count[t->plan.owner[i]] > most)
+            most = count[t->plan.owner[i]];
     mine = mem_array(most * width, sizeof *mine);
     rows = mem_array(most * width * (size_t)c->world, sizeof *rows);
     if (!count || !mine || !rows)
@@ -386,7 +457,7 @@ static int gather_outputs(struct trainer *t, struct err *e)
     if (!r)
         memset(count, 0, (size_t)c->world * sizeof *count);
     for (size_t i = 0; !r && i < t->all.n; i++) {
-        size_t k = (size_t)t->owner[i] * most + count[t->owner[i]]++;
+        size_t k = (size_t)t->plan.owner[i] * most + count[t->plan.owner[i]]++;
 
         copy_row(t, rows + k * width, &t->all, i, 1);
     }
@@ -408,7 +479,7 @@ static int whole_loss(struct trainer *t, long step, struct step_result *out, str
     if (!r)
         r = take_loss(t, step, &t->all, 0, t->all.n, t->all.n, out, e);
     for (size_t i = 0; !r && i < t->all.n; i++) {
-        if (t->owner[i] != t->setup.comm->rank)
+        if (t->plan.owner[i] != t->setup.comm->rank)
             continue;
         memcpy(t->own.d_out + k * n, t->all.d_out + i * n, n * sizeof(float));
         memcpy(t->own.d_value + k * t->S, t->all.d_value + i * t->S, t->S * sizeof(float));
@@ -443,10 +514,10 @@ static int finish_part(struct trainer *t, long step, size_t i, const struct mode
 {
     if (!isfinite(out->loss))
         return 0;
-    if (i + 1 == t->n_parts && t->setup.comm->world > 1)
+    if (i + 1 == t->plan.n_parts && t->setup.comm->world > 1)
         tape_on_param(t->tape, optim_param_done, &t->optim);
     comm_note(t->setup.comm, COMM_BACKWARD, step);
-    return backward(t, &t->part[i], o, out, e);
+    return backward(t, &t->plan.part[i], o, out, e);
 }
 
 /* Each part from forward to backward: its loss needs nothing else. */
@@ -456,8 +527,8 @@ static int run_separable(struct trainer *t, long step, size_t total, uint64_t ke
     struct model_out o;
     int r = 0;
 
-    for (size_t i = 0; !r && i < t->n_parts && isfinite(out->loss); i++) {
-        const struct part *p = &t->part[i];
+    for (size_t i = 0; !r && i < t->plan.n_parts && isfinite(out->loss); i++) {
+        const struct pack_part *p = &t->plan.part[i];
 
         comm_note(t->setup.comm, COMM_FORWARD, step);
         r = forward(t, p, TAPE_TRAIN, key, &o, out, e);
@@ -474,12 +545,12 @@ static int run_whole(struct trainer *t, long step, size_t total, uint64_t key,
                      struct step_result *out, struct err *e)
 {
     const struct comm *c = t->setup.comm;
-    int again = t->n_parts > 1, r = 0;
+    int again = runs_again(&t->plan), r = 0;
     enum tape_mode first = again && !t->setup.dropout ? TAPE_INFER : TAPE_TRAIN;
     struct model_out o;
 
-    for (size_t i = 0; !r && i < t->n_parts; i++)
-        r = forward(t, &t->part[i], first, key, &o, out, e);
+    for (size_t i = 0; !r && i < t->plan.n_parts; i++)
+        r = forward(t, &t->plan.part[i], first, key, &o, out, e);
     if (t->setup.stage->separable) {
         if (!r)
             r = take_loss(t, step, &t->own, 0, t->own.n, total, out, e);
@@ -488,10 +559,10 @@ static int run_whole(struct trainer *t, long step, size_t total, uint64_t key,
         if (!r)
             r = whole_loss(t, step, out, e);
     }
-    for (size_t i = 0; !r && i < t->n_parts; i++) {
+    for (size_t i = 0; !r && i < t->plan.n_parts; i++) {
         comm_note(c, COMM_FORWARD, step);
         if (again)
-            r = forward(t, &t->part[i], TAPE_TRAIN, key, &o, out, e);
+            r = forward(t, &t->plan.part[i], TAPE_TRAIN, key, &o, out, e);
         if (!r)
             r = finish_part(t, step, i, &o, out, e);
     }
@@ -502,9 +573,8 @@ static int run_whole(struct trainer *t, long step, size_t total, uint64_t key,
 static int run_parts(struct trainer *t, long step, size_t total, uint64_t key,
                      struct step_result *out, struct err *e)
 {
-    if (cut_by_example(t))
+    if (t->plan.by_example)
         return run_separable(t, step, total, key, out, e);
-    cut(t, t->own.n * t->S, 1);
     return run_whole(t, step, total, key, out, e);
 }
 
@@ -573,9 +643,10 @@ int trainer_step(struct trainer *t, long step, const uint32_t *example, size_t n
     out->lr = s->optim.lr * factor;
     t->at = clock_now();
     comm_note(s->comm, COMM_FORWARD, step);
-    r = comm_agree(s->comm, take_shard(t, example, n, &out->tokens, e), e);
+    r = comm_agree(s->comm, take_shard(t, example, n, e), e);
     if (r)
         return r;
+    out->tokens = t->plan.tokens;
     clock_part(t, out, PART_DATA);
 
     r = comm_agree(s->comm, run_parts(t, step, n, key, out, e), e);

@@ -71,6 +71,10 @@ void trainer_close(struct trainer *t); /* total; the model is the caller's */
 int trainer_step(struct trainer *t, long step, const uint32_t *example, size_t n,
                  struct step_result *out, struct err *e);
 
+/* The rows of the step after the next trainer_step(), during which their micro-batches are
+ * then packed; borrowed until that call returns. A hint: another batch may come. */
+void trainer_expect(struct trainer *t, const uint32_t *example, size_t n);
+
 struct optim *trainer_optim(struct trainer *t);
 
 #endif

@@ -128,6 +128,31 @@ static void micro_batches(void **state)
     close_fixture(&many);
 }
 
+/* Told of the next batch, of another one, or of none: the same bits. */
+static void expected_batches(void **state)
+{
+    static const uint32_t other[] = {3, 6, 8, 10, 2};
+    struct fixture plain, told;
+
+    (void)state;
+    open_fixture(&plain, 0.1, 9);
+    open_fixture(&told, 0.1, 9);
+    for (long i = 0; i < 12; i++) {
+        const uint32_t *now = i % 2 ? other : batch, *next = i % 2 ? batch : other;
+        size_t n = i % 2 ? 5 : 8, n_next = i % 2 ? 8 : 5;
+        struct step_result a = step(&plain, i, now, n), b;
+
+        if (i % 3 == 0) /* right, and every sixth step a lie */
+            trainer_expect(told.trainer, i % 6 ? next : now, i % 6 ? n_next : n);
+        b = step(&told, i, now, n);
+        assert_true(a.loss == b.loss && a.grad_norm == b.grad_norm);
+        assert_int_equal(a.tokens, b.tokens);
+    }
+    close_fixture(&plain);
+    trainer_expect(told.trainer, batch, 8);
+    close_fixture(&told);
+}
+
 /* The same examples in another order are the same step, dropout on. */
 static void place_does_not_matter(void **state)
 {
@@ -235,6 +260,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(micro_batches),
+        cmocka_unit_test(expected_batches),
         cmocka_unit_test(place_does_not_matter),
         cmocka_unit_test(untouched_rows),
         cmocka_unit_test(not_finite),
