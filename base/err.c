@@ -109,7 +109,7 @@ void err_print(const struct err *e, const char *program)
         fprintf(stderr, "  try: %s\n", e->mend);
 }
 
-_Noreturn void err_invariant_failed(const char *cond, const char *file, int line)
+void err_invariant_failed(const char *cond, const char *file, int line)
 {
     fprintf(stderr, "hone: bug: %s:%d: %s does not hold\n", file, line, cond);
     abort();

@@ -66,6 +66,7 @@ void err_print(const struct err *e, const char *program);
 
 /* A broken invariant is a bug: say where and abort. Always compiled in. */
 #define invariant(cond) ((cond) ? (void)0 : err_invariant_failed(#cond, __FILE__, __LINE__))
-_Noreturn void err_invariant_failed(const char *cond, const char *file, int line);
+void err_invariant_failed(const char *cond, const char *file, int line)
+    __attribute__((noreturn));
 
 #endif

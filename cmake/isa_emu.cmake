@@ -8,6 +8,7 @@ file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.c
     ${PROJECT_SOURCE_DIR}/kernels/ref/*.c ${PROJECT_SOURCE_DIR}/kernels/cpu/*.c
     ${PROJECT_SOURCE_DIR}/tests/op/isa_emu/*.c)
 list(FILTER sources EXCLUDE REGEX "kernels/cpu/features\\.c|isa_emu/test_")
+list(APPEND sources ${PROJECT_SOURCE_DIR}/tests/op/mirror.c)
 add_library(hone_kernels_emulated OBJECT ${sources})
 target_include_directories(hone_kernels_emulated BEFORE PRIVATE
     ${PROJECT_SOURCE_DIR}/tests/op/isa_emu)

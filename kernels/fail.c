@@ -5,7 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static _Thread_local char op_message[256];
+static _Thread_local char op_message[512];
 
 int op_fail(int code, const char *fmt, ...)
 {

@@ -7,7 +7,15 @@
 
 #include "base/err.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 int op_fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 const char *op_error(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 status=0
-files=$(find base kernels proto worker daemon launcher tests -name '*.[ch]' -o -name '*.cu')
+files=$(find base kernels proto worker daemon launcher tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cc')
 for f in $files; do
     n=$(wc -l <"$f")
     if [ "$n" -gt 800 ]; then

@@ -7,5 +7,5 @@ if [ -z "$tool" ]; then
     echo "skipped: clang-format-14 is not installed"
     exit 77
 fi
-find base kernels proto worker daemon launcher tests -name '*.[ch]' -print0 |
+find base kernels proto worker daemon launcher tests '(' -name '*.[ch]' -o -name '*.cu' -o -name '*.cc' ')' -print0 |
     xargs -0 "$tool" --dry-run --Werror

@@ -1,7 +1,7 @@
 /* What the operator tests share. A case runs one operator of a back end on inputs that
  * depend on its shape alone and appends every output to a record; check_case() then holds
- * the CPU back end against the reference, against itself on a second run, and against
- * itself on 1, 2, 3 and 4 threads, bit for bit.
+ * the back end under test (the CPU's, or the one that HONE_TEST_BACKEND names) against the
+ * reference, against itself on a second run, and on 1, 2, 3 and 4 threads, bit for bit.
  *
  * Gradients are held against central differences of the reference's forward along a random
  * direction (f32 outputs: steps of 2^-7 leave about 1e-4). */
@@ -22,6 +22,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "kernels/backend.h"
+#include "tests/op/mirror.h"
 
 #define COUNT(a) ((long)(sizeof(a) / sizeof(a)[0]))
 
@@ -137,25 +138,48 @@ static inline void assert_same_bits(const char *what, const float *a, const floa
             fail_msg("%s: element %ld of %ld: %.9g and %.9g", what, i, n, a[i], b[i]);
 }
 
+static inline int is_host(void)
+{
+    const char *name = getenv("HONE_TEST_BACKEND");
+
+    return !name || !strcmp(name, "cpu");
+}
+
+static inline const struct backend *tested_backend(void)
+{
+    const char *name = getenv("HONE_TEST_BACKEND");
+
+    if (is_host())
+        return backend_find("cpu");
+    if (*backend_reason(name))
+        fail_msg("HONE_TEST_BACKEND=%s: %s", name, backend_reason(name));
+    return mirror_of(backend_find(name));
+}
+
+static inline const struct backend *both_backends(int i)
+{
+    return i ? tested_backend() : backend_find("ref");
+}
+
 typedef void (*op_case)(const struct backend *be, const void *shape, struct record *out);
 
 static inline void check_case(const char *what, op_case run, const void *shape, double rtol)
 {
-    const struct backend *ref = backend_find("ref"), *cpu = backend_find("cpu");
+    const struct backend *ref = backend_find("ref"), *be = tested_backend();
     struct record want = {0}, got = {0}, again = {0};
 
     run(ref, shape, &want);
-    cpu->set_threads(1);
-    run(cpu, shape, &got);
+    be->set_threads(1);
+    run(be, shape, &got);
     assert_int_equal(got.n, want.n);
     assert_close(what, got.v, want.v, want.n, rtol);
-    for (int threads = 1; threads <= 4; threads++) {
-        cpu->set_threads(threads);
+    for (int threads = 1; threads <= (is_host() ? 4 : 1); threads++) {
+        be->set_threads(threads);
         again.n = 0;
-        run(cpu, shape, &again);
+        run(be, shape, &again);
         assert_same_bits(what, again.v, got.v, got.n);
     }
-    cpu->set_threads(0);
+    be->set_threads(0);
     free_all(3, (void *)want.v, (void *)got.v, (void *)again.v);
 }
 
@@ -209,11 +233,6 @@ static inline void check_gradient(const char *what, const struct variable *var,
         fail_msg("%s: gradient along a direction %.6g, differences %.6g (norm %.3g)", what,
                  slope, (loss[0] - loss[1]) / (2 * h), sqrt(size));
     free_all(2, (void *)dir, (void *)old);
-}
-
-static inline const struct backend *both_backends(int i)
-{
-    return backend_find(i ? "cpu" : "ref");
 }
 
 #endif

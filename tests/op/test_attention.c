@@ -72,6 +72,8 @@ static const struct shape shapes[] = {
     {{140, 9}, 2, 6, 2, 33, 0, 25, 0},
     {{513}, 1, 2, 1, 48, 1, 0, 0},
     {{30, 61}, 2, 2, 2, 100, 0, 0, 0},
+    {{70, 33, 5}, 3, 4, 2, 128, 0, 30, 0.1f},
+    {{17, 50}, 2, 2, 1, 256, 1, 0, 0.1f},
     {{64, 80, 50, 70, 60}, 5, 12, 12, 32, 0, 0, 0},
 };
 
@@ -117,7 +119,7 @@ static void test_gradients_against_differences(void **state)
 /* The same sequence alone: its rows and its gradients have the same bits. */
 static void test_sequences_stand_alone(void **state)
 {
-    const struct backend *be = backend_find("cpu");
+    const struct backend *be = tested_backend();
 
     (void)state;
     for (long i = 0; i < COUNT(shapes); i++) {
@@ -156,7 +158,7 @@ static void test_sequences_stand_alone(void **state)
 /* Scores of hundreds: neither overflow nor NaN, and what is hidden stays hidden. */
 static void test_large_scores(void **state)
 {
-    const struct backend *be = backend_find("cpu");
+    const struct backend *be = tested_backend();
     const struct shape s = {{20, 150}, 2, 2, 2, 16, 1, 3, 0};
     struct case_data c;
     struct record want = {0};

@@ -62,7 +62,7 @@ static void test_tables_are_complete(void **state)
 
         assert_int_equal(be->abi, HONE_BACKEND_ABI);
         assert_int_equal(be->size, sizeof *be);
-        assert_int_equal(be->devices(), 1);
+        assert_true(be->devices() >= 1);
 #define X(op) assert_non_null(be->op);
         HONE_OPS(X)
 #undef X
@@ -71,7 +71,8 @@ static void test_tables_are_complete(void **state)
         be->set_threads(0);
         assert_true(be->threads() >= 1);
     }
-    assert_ptr_equal(backend_find("auto"), backend_find("cpu"));
+    if (is_host())
+        assert_ptr_equal(backend_find("auto"), backend_find("cpu"));
     assert_null(backend_find("abacus"));
 }
 
@@ -88,7 +89,8 @@ static void test_memory(void **state)
         assert_int_equal(be->copy_out(back, p, sizeof host), 0);
         assert_memory_equal(host, back, sizeof host);
         assert_int_equal(be->fill_zero(p, sizeof host), 0);
-        assert_true(p[2] == 0);
+        assert_int_equal(be->copy_out(back, p, sizeof back), 0);
+        assert_true(back[2] == 0);
         be->release(p);
     }
 }

@@ -95,7 +95,7 @@ static void test_aliasing_strides(void **state)
 /* A row alone, within a few and within many: the same bits. */
 static void check_rows(enum op_precision precision, int trans_a)
 {
-    const struct backend *be = backend_find("cpu");
+    const struct backend *be = tested_backend();
     static const long many[] = {1, 2, 13, 14, 15, 40, 111};
     enum { M = 111, N = 75, K = 700 };
     float *a = new_normal(M * K, 1, 1), *b = new_normal(N * K, 2, 1);
@@ -127,7 +127,7 @@ static void test_rows_do_not_depend_on_m(void **state)
 /* First use, second use (kept panels) and after a change of the weight: equal to plain. */
 static void check_packed(enum op_precision precision)
 {
-    const struct backend *be = backend_find("cpu");
+    const struct backend *be = tested_backend();
     enum { M = 37, N = 83, K = 450 };
     float *a = new_normal(M * K, 1, 1), *b = new_normal(N * K, 2, 1);
     float *want = new_floats(M * N), *c = new_floats(M * N);
@@ -229,7 +229,7 @@ static void test_contradiction_is_an_error(void **state)
 
 static void test_nan_and_infinity_pass(void **state)
 {
-    const struct backend *be = backend_find("cpu");
+    const struct backend *be = tested_backend();
     float a[2] = {NAN, 1}, b[4] = {1, 1, INFINITY, 1}, c[2];
     struct matmul_args args = {
         .M = 1, .N = 2, .K = 2, .a = a, .lda = 2, .b = b, .ldb = 2, .c = c, .ldc = 2};

@@ -141,7 +141,7 @@ static void test_gradients_against_differences(void **state)
 
 static void test_rows_stand_alone(void **state)
 {
-    const struct backend *be = backend_find("cpu");
+    const struct backend *be = tested_backend();
     enum { N = 70, D = 100 };
     float *x = new_normal(N * D, 1, 1), *w = new_normal(D, 3, 1), *b = new_normal(D, 4, 1);
     float *y = new_floats(N * D), *one = new_floats(D), *stat = new_floats(2 * N);

@@ -23,6 +23,10 @@ static void fake_describe(char *buf, size_t n)
 {
     snprintf(buf, n, "cuda: no device: the driver is too old");
 }
+static const char *fake_bf16(void)
+{
+    return NULL;
+}
 static void fake_set_threads(int n)
 {
     (void)n;
@@ -79,6 +83,7 @@ const struct backend *FAKE_NAME(void)
                                .name = "cuda",
                                .devices = fake_devices,
                                .describe = fake_describe,
+                               .bf16 = fake_bf16,
                                .set_threads = fake_set_threads,
                                .threads = fake_threads,
                                .alloc = fake_alloc,

@@ -1,0 +1,76 @@
+# The CUDA back end on the CPU (tests/cuda_emu/README.md): the same sources, compiled as C++
+# for the host, with emulated CUDA libraries, as a plug-in that HONE_CUDA_PLUGIN names.
+if(NOT HONE_CUDA_HEADERS)
+    add_test(NAME cuda_emu COMMAND sh -c "echo 'skipped: no CUDA toolkit'; exit 77")
+    set_tests_properties(cuda_emu PROPERTIES LABELS quick SKIP_RETURN_CODE 77)
+    return()
+endif()
+set(emu_flags $<$<COMPILE_LANGUAGE:CXX>:-xc++> $<$<COMPILE_LANGUAGE:CXX>:-DHONE_CUDA_EMU>
+    $<$<COMPILE_LANGUAGE:CXX>:-Wno-unknown-pragmas> $<$<COMPILE_LANGUAGE:CXX>:-Wno-shadow>)
+if(HONE_SANITIZE)
+    list(APPEND emu_flags $<$<COMPILE_LANGUAGE:CXX>:-fsanitize-sections=emu_shared>)
+endif()
+set(race_flags -O1 -fsanitize=thread -fno-threadsafe-statics)
+
+# hone_emu_objects(<name> <sources> <options>...)
+function(hone_emu_objects name sources)
+    set_source_files_properties(${sources} PROPERTIES LANGUAGE CXX)
+    add_library(${name} OBJECT ${sources})
+    set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON
+        CXX_VISIBILITY_PRESET hidden)
+    target_include_directories(${name} SYSTEM PRIVATE ${HONE_CUDA_INCLUDE})
+    target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests/cuda_emu)
+    target_compile_options(${name} PRIVATE ${emu_flags} ${ARGN})
+endfunction()
+file(GLOB emulator CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/cuda_emu/*.cc)
+hone_emu_objects(emulator "${emulator}")
+
+# hone_emulated(<name> <options for kernels>...): the back end as a plug-in.
+function(hone_emulated name)
+    hone_emu_objects(${name}_kernels "${cuda_kernels}" ${ARGN})
+    add_library(${name} MODULE ${cuda_hosts} $<TARGET_OBJECTS:emulator>
+        $<TARGET_OBJECTS:${name}_kernels>)
+    set_target_properties(${name} PROPERTIES PREFIX "" C_VISIBILITY_PRESET hidden
+        LINKER_LANGUAGE CXX LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+    target_include_directories(${name} SYSTEM PRIVATE ${HONE_CUDA_INCLUDE})
+    target_link_libraries(${name} PRIVATE Threads::Threads ${CMAKE_DL_LIBS} m)
+    if(NOT HONE_SANITIZE)
+        target_link_options(${name} PRIVATE -Wl,-z,defs)
+    endif()
+endfunction()
+hone_emulated(hone-cuda-emu)
+
+# The emulator itself: each operation, and planted bugs.
+set(emu_kinds plain)
+if(NOT HONE_SANITIZE)
+    list(APPEND emu_kinds race)
+    hone_emulated(hone-cuda-race ${race_flags})
+endif()
+foreach(kind IN LISTS emu_kinds)
+    hone_emu_objects(emu_${kind}_test ${PROJECT_SOURCE_DIR}/tests/cuda_emu/test_emu.cu
+        ${${kind}_flags})
+    add_executable(emu_${kind} $<TARGET_OBJECTS:emu_${kind}_test> $<TARGET_OBJECTS:emulator>)
+    set_target_properties(emu_${kind} PROPERTIES LINKER_LANGUAGE CXX
+        RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+    target_link_libraries(emu_${kind} PRIVATE Threads::Threads ${CMAKE_DL_LIBS} m)
+endforeach()
+hone_script_tests(cuda_emu quick)
+foreach(test cuda_emu_planted)
+    set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT
+        "HONE_TESTS=${PROJECT_BINARY_DIR}/tests")
+endforeach()
+
+# tests/op on the emulated back end: streams that run late (an even seed) in the quick tests;
+# another order of threads, and the race checker, in the slow ones.
+function(hone_emulated_op op name label plugin seed)
+    add_dependencies(op_${op} ${plugin})
+    add_test(NAME ${name}_${op} COMMAND op_${op} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(${name}_${op} PROPERTIES LABELS ${label} TIMEOUT 900 ENVIRONMENT
+        "HONE_TEST_BACKEND=cuda;EMU_SEED=${seed};HONE_CUDA_PLUGIN=${PROJECT_BINARY_DIR}/tests/${plugin}.so")
+endfunction()
+foreach(op act attention coverage loss matmul norm tokens train)
+    hone_emulated_op(${op} cuda_op quick hone-cuda-emu 2)
+    if(NOT HONE_SANITIZE)
+        hone_emulated_op(${op} cuda_race slow hone-cuda-race 3)
+    endif()
+endforeach()

@@ -1,0 +1,67 @@
+/* The CUDA back end's own header: what its files share.
+ *
+ * Everything runs in order on one stream of one device. An operator returns when its work
+ * is queued; only copy_out, and the operators whose result is on the host or that check
+ * what lies on the device (grad_norm, pool, cross_entropy), wait for it.
+ *
+ * Invariant: every operator gives the same bits on every run: sums are taken in an order
+ * that depends on the arguments alone, and there are no atomics on floats. */
+#ifndef KERNELS_CUDA_CUDA_H
+#define KERNELS_CUDA_CUDA_H
+
+#include <cuda_runtime_api.h>
+#include <stddef.h>
+
+#include "kernels/backend.h"
+#include "kernels/fail.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- device.c ---- */
+/* Ready to work: opens the device on first use, makes it the calling thread's. 0, or a
+ * negative ERR_ code with the reason in op_error(). */
+int cuda_ready(void);
+int cuda_devices(void);
+void cuda_describe(char *buf, size_t n);
+const char *cuda_bf16(void); /* what multiplies bf16; NULL: nothing does */
+cudaStream_t cuda_stream(void);
+
+/* 0, or ERR_DEVICE with "<device>: <what>: <CUDA's words>" and the mend where one is known.
+ */
+int cuda_check(cudaError_t e, const char *what);
+/* The same for the kernels just launched. */
+int cuda_launched(const char *what);
+
+/* ---- memory.c ---- */
+void *cuda_alloc(size_t bytes);
+void cuda_release(void *p);
+int cuda_copy_in(void *device, const void *host, size_t bytes);
+int cuda_copy_out(void *host, const void *device, size_t bytes);
+int cuda_fill_zero(void *device, size_t bytes);
+
+/* Device memory for the length of one operator: the next one writes over it, in stream
+ * order. Grows when it must; NULL: none, with the reason in op_error(). */
+void *cuda_scratch(size_t bytes);
+
+/* ---- gemm.c ---- */
+void cuda_pack_free(struct op_pack *p);
+
+/* ---- product.cu ---- */
+/* c = act(c + bias) on (M,N) with row stride ldc; pre, when not NULL, receives c + bias. */
+int cuda_epilogue(const struct matmul_args *a);
+
+/* x (rows, cols) with row stride ld, rounded to bf16 (as kernels/bf16.h), to `to` with row
+ * stride ld_to: as bf16, or as f32 that holds the rounded values. */
+int cuda_round(void *to, long ld_to, int bf16, const float *x, long ld, long rows,
+               long cols);
+
+#define X(op) int cuda_##op(const struct op##_args *);
+HONE_OPS(X)
+#undef X
+
+#ifdef __cplusplus
+}
+#endif
+#endif

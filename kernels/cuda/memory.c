@@ -1,0 +1,142 @@
+/* Device memory and copies, in stream order.
+ *
+ * Small copies to the device (token ids, bounds, flags: some in every micro-batch) go
+ * through a pinned buffer of two halves, so that the host need not wait for the device: a
+ * half is filled again only when the event recorded behind its last copy has passed. Large
+ * ones go directly; CUDA stages what is not pinned before it returns, so in both cases the
+ * caller may reuse its memory at once. copy_out waits for all that was queued. */
+#include <pthread.h>
+#include <string.h>
+
+#include "kernels/cuda/cuda.h"
+
+enum { HALF_BYTES = 1 << 20 };
+
+static struct {
+    pthread_mutex_t lock;
+    char *memory; /* pinned, two halves */
+    cudaEvent_t passed[2];
+    size_t used;
+    int half, recorded[2];
+} ring = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static pthread_mutex_t scratch_lock = PTHREAD_MUTEX_INITIALIZER;
+static void *scratch;
+static size_t scratch_bytes;
+
+void *cuda_alloc(size_t bytes)
+{
+    void *p = NULL;
+
+    if (cuda_ready() || cuda_check(cudaMalloc(&p, bytes ? bytes : 1), "device memory"))
+        return NULL;
+    return p;
+}
+
+void cuda_release(void *p)
+{
+    if (p && !cuda_ready())
+        cuda_check(cudaFree(p), "free device memory");
+}
+
+static int open_ring(void)
+{
+    int rc = 0;
+
+    if (ring.memory)
+        return 0;
+    for (int i = 0; !rc && i < 2; i++)
+        if (!ring.passed[i])
+            rc = cuda_check(
+                cudaEventCreateWithFlags(&ring.passed[i], cudaEventDisableTiming),
+                "copies");
+    if (!rc)
+        rc = cuda_check(cudaMallocHost((void **)&ring.memory, (size_t)2 * HALF_BYTES),
+                        "pinned memory");
+    return rc;
+}
+
+/* Room for `bytes` in the half in use; else in the other, once its copies have passed. */
+static int ring_room(size_t bytes, char **to)
+{
+    int rc = open_ring();
+
+    if (!rc && ring.used + bytes > HALF_BYTES) {
+        rc = cuda_check(cudaEventRecord(ring.passed[ring.half], cuda_stream()), "copies");
+        ring.recorded[ring.half] = !rc;
+        ring.half ^= 1;
+        ring.used = 0;
+        if (!rc && ring.recorded[ring.half])
+            rc = cuda_check(cudaEventSynchronize(ring.passed[ring.half]), "copies");
+    }
+    *to = ring.memory + (size_t)ring.half * HALF_BYTES + ring.used;
+    ring.used += (bytes + 63) / 64 * 64;
+    return rc;
+}
+
+int cuda_copy_in(void *device, const void *host, size_t bytes)
+{
+    int rc = cuda_ready();
+    char *pinned;
+
+    if (rc || !bytes)
+        return rc;
+    if (bytes > HALF_BYTES)
+        return cuda_check(
+            cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, cuda_stream()),
+            "copy to the device");
+    pthread_mutex_lock(&ring.lock);
+    rc = ring_room(bytes, &pinned);
+    if (!rc) {
+        memcpy(pinned, host, bytes);
+        rc = cuda_check(
+            cudaMemcpyAsync(device, pinned, bytes, cudaMemcpyHostToDevice, cuda_stream()),
+            "copy to the device");
+    }
+    pthread_mutex_unlock(&ring.lock);
+    return rc;
+}
+
+int cuda_copy_out(void *host, const void *device, size_t bytes)
+{
+    int rc = cuda_ready();
+
+    if (rc || !bytes)
+        return rc;
+    rc = cuda_check(
+        cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, cuda_stream()),
+        "copy from the device");
+    if (!rc)
+        rc = cuda_check(cudaStreamSynchronize(cuda_stream()), "copy from the device");
+    return rc;
+}
+
+int cuda_fill_zero(void *device, size_t bytes)
+{
+    int rc = cuda_ready();
+
+    if (rc || !bytes)
+        return rc;
+    return cuda_check(cudaMemsetAsync(device, 0, bytes, cuda_stream()), "fill");
+}
+
+void *cuda_scratch(size_t bytes)
+{
+    void *p = NULL;
+
+    if (cuda_ready())
+        return NULL;
+    pthread_mutex_lock(&scratch_lock);
+    if (bytes > scratch_bytes) {
+        size_t want = bytes + bytes / 4;
+
+        cuda_release(scratch); /* waits for what is queued */
+        scratch_bytes = 0;
+        scratch = cuda_alloc(want);
+        if (scratch)
+            scratch_bytes = want;
+    }
+    p = scratch_bytes ? scratch : NULL;
+    pthread_mutex_unlock(&scratch_lock);
+    return p;
+}

@@ -1,0 +1,214 @@
+/* s = dropout(x) + residual; y = norm(s) w + b, and its gradient (Ba et al. 2016; Zhang &
+ * Sennrich 2019). With u = (s - mean) rstd and g = dy w:
+ *   ds = rstd (g - mean(g) - u mean(g u)) + dsum,  dresidual = ds,  dx = dropout'(ds).
+ *
+ * A warp takes a row of up to WARP_COLUMNS columns, a block a longer one. The variance is
+ * two-pass. Every thread reads and writes its own columns, so outputs may lie in inputs.
+ * The norm of heads (RMS, in place, what it read is saved) takes a warp a head. */
+#include "kernels/cuda/common.h"
+
+#include "kernels/cuda/columns.h"
+
+enum { WARP_COLUMNS = 1024 };
+
+/* The sum over the row's threads: a warp, or the block. */
+template <int THREADS> static __device__ float row_sum(float x)
+{
+    if (THREADS == WARP)
+        return warp_sum(x);
+    __shared__ float part[BLOCK_WARPS];
+    return block_sum(x, part);
+}
+
+static GPU_INLINE float square_sum(float4 v, float mean, long left)
+{
+    float sum = (v.x - mean) * (v.x - mean);
+
+    if (left > 1)
+        sum += (v.y - mean) * (v.y - mean);
+    if (left > 2)
+        sum += (v.z - mean) * (v.z - mean);
+    if (left > 3)
+        sum += (v.w - mean) * (v.w - mean);
+    return sum;
+}
+
+template <int THREADS> static __global__ void norm_kernel(norm_args a, keep k, int w)
+{
+    long r = (long)blockIdx.x * (BLOCK / THREADS) + threadIdx.x / THREADS, D = a.D;
+    int lane = threadIdx.x % THREADS;
+    const float *s = (a.sum ? a.sum : a.x) + r * D;
+    float mean = 0, square = 0, rstd;
+
+    if (r >= a.N)
+        return;
+    for (long c = 4 * lane; c < D; c += 4 * THREADS) {
+        float4 v = load4(a.x + r * D + c, D - c, w);
+
+        if (k.on)
+            v = v * keep_factors(k, r, (uint32_t)(c / 4));
+        if (a.residual)
+            v = v + load4(a.residual + r * D + c, D - c, w);
+        if (a.sum)
+            store4(a.sum + r * D + c, v, D - c, w);
+        mean += v.x + v.y + v.z + v.w;
+    }
+    mean = a.kind == NORM_LAYER ? row_sum<THREADS>(mean) / (float)D : 0;
+    for (long c = 4 * lane; c < D; c += 4 * THREADS)
+        square += square_sum(load4(s + c, D - c, w), mean, D - c);
+    rstd = 1 / sqrtf(row_sum<THREADS>(square) / (float)D + a.eps);
+    for (long c = 4 * lane; c < D; c += 4 * THREADS) {
+        float4 v = load4(s + c, D - c, w), g = load4(a.w + c, D - c, w);
+        float4 b = a.b ? load4(a.b + c, D - c, w) : make_float4(0, 0, 0, 0);
+
+        v = make_float4((v.x - mean) * rstd, (v.y - mean) * rstd, (v.z - mean) * rstd,
+                        (v.w - mean) * rstd);
+        store4(a.y + r * D + c, v * g + b, D - c, w);
+    }
+    if (lane)
+        return;
+    if (a.kind == NORM_LAYER)
+        a.mean[r] = mean;
+    a.rstd[r] = rstd;
+}
+
+int cuda_norm(const struct norm_args *a)
+{
+    int rc = cuda_ready(), w;
+
+    if (!a->sum && (a->residual || a->dropout.p > 0))
+        return op_fail(ERR_FAILED, "norm: a residual or dropout needs room for the sum");
+    if (rc || !a->N || !a->D)
+        return rc;
+    w = wide(a->D, a->x, a->residual, a->w, a->b) && wide(a->D, a->sum, a->y);
+    if (a->D <= WARP_COLUMNS)
+        LAUNCH(norm_kernel<WARP>, dim3(blocks(a->N, BLOCK / WARP)), dim3(BLOCK), 0,
+               cuda_stream(), *a, keep_of(a->dropout), w);
+    else
+        LAUNCH(norm_kernel<BLOCK>, dim3((unsigned)a->N), dim3(BLOCK), 0, cuda_stream(), *a,
+               keep_of(a->dropout), w);
+    return cuda_launched("norm");
+}
+
+template <int THREADS>
+static __global__ void norm_backward_kernel(norm_backward_args a, keep k, int w)
+{
+    long r = (long)blockIdx.x * (BLOCK / THREADS) + threadIdx.x / THREADS, D = a.D;
+    int lane = threadIdx.x % THREADS;
+    float mean, rstd, mg = 0, mgu = 0;
+
+    if (r >= a.N)
+        return;
+    mean = a.kind == NORM_LAYER ? a.mean[r] : 0;
+    rstd = a.rstd[r];
+    for (long c = 4 * lane; c < D; c += 4 * THREADS) {
+        float4 g = load4(a.dy + r * D + c, D - c, w) * load4(a.w + c, D - c, w);
+        float4 s = load4(a.sum + r * D + c, D - c, w);
+
+        mg += g.x + g.y + g.z + g.w;
+        mgu += (g.x * (s.x - mean) + g.y * (s.y - mean) + g.z * (s.z - mean) +
+                g.w * (s.w - mean)) *
+               rstd;
+    }
+    mg = a.kind == NORM_LAYER ? row_sum<THREADS>(mg) / (float)D : 0;
+    mgu = row_sum<THREADS>(mgu) / (float)D;
+    for (long c = 4 * lane; c < D; c += 4 * THREADS) {
+        float4 g = load4(a.dy + r * D + c, D - c, w) * load4(a.w + c, D - c, w);
+        float4 s = load4(a.sum + r * D + c, D - c, w);
+        float4 d = make_float4(rstd * (g.x - mg - (s.x - mean) * rstd * mgu),
+                               rstd * (g.y - mg - (s.y - mean) * rstd * mgu),
+                               rstd * (g.z - mg - (s.z - mean) * rstd * mgu),
+                               rstd * (g.w - mg - (s.w - mean) * rstd * mgu));
+
+        if (a.dsum)
+            d = d + load4(a.dsum + r * D + c, D - c, w);
+        if (a.dresidual)
+            store4(a.dresidual + r * D + c, d, D - c, w);
+        if (k.on)
+            d = d * keep_factors(k, r, (uint32_t)(c / 4));
+        if (a.dx)
+            store4(a.dx + r * D + c, d, D - c, w);
+    }
+}
+
+int cuda_norm_backward(const struct norm_backward_args *a)
+{
+    int rc = cuda_ready(), w;
+
+    if (rc || !a->N || !a->D)
+        return rc;
+    rc = columns_norm(a); /* first: dx may lie in dy */
+    if (rc || (!a->dx && !a->dresidual))
+        return rc;
+    w = wide(a->D, a->dy, a->dsum, a->sum, a->w) && wide(a->D, a->dx, a->dresidual);
+    if (a->D <= WARP_COLUMNS)
+        LAUNCH(norm_backward_kernel<WARP>, dim3(blocks(a->N, BLOCK / WARP)), dim3(BLOCK), 0,
+               cuda_stream(), *a, keep_of(a->dropout), w);
+    else
+        LAUNCH(norm_backward_kernel<BLOCK>, dim3((unsigned)a->N), dim3(BLOCK), 0,
+               cuda_stream(), *a, keep_of(a->dropout), w);
+    return cuda_launched("norm_backward");
+}
+
+/* A warp a head. */
+static __global__ void head_norm_kernel(head_norm_args a)
+{
+    long r = (long)blockIdx.x * BLOCK_WARPS + threadIdx.x / WARP;
+    float *x = a.x + r / a.heads * a.ld + r % a.heads * a.d, *saved = a.saved + r * a.d;
+    float square = 0, rstd;
+
+    if (r >= a.T * a.heads)
+        return;
+    for (int c = threadIdx.x % WARP; c < a.d; c += WARP) {
+        saved[c] = x[c];
+        square += x[c] * x[c];
+    }
+    rstd = 1 / sqrtf(warp_sum(square) / (float)a.d + a.eps);
+    for (int c = threadIdx.x % WARP; c < a.d; c += WARP)
+        x[c] = saved[c] * rstd * a.w[c];
+    if (threadIdx.x % WARP == 0)
+        a.rstd[r] = rstd;
+}
+
+int cuda_head_norm(const struct head_norm_args *a)
+{
+    long rows = a->T * a->heads;
+    int rc = cuda_ready();
+
+    if (rc || !rows)
+        return rc;
+    LAUNCH(head_norm_kernel, dim3(blocks(rows, BLOCK_WARPS)), dim3(BLOCK), 0, cuda_stream(),
+           *a);
+    return cuda_launched("head_norm");
+}
+
+static __global__ void head_norm_backward_kernel(head_norm_backward_args a)
+{
+    long r = (long)blockIdx.x * BLOCK_WARPS + threadIdx.x / WARP;
+    float *dx = a.dx + r / a.heads * a.ld + r % a.heads * a.d, rstd, mgu = 0;
+    const float *saved = a.saved + r * a.d;
+
+    if (r >= a.T * a.heads)
+        return;
+    rstd = a.rstd[r];
+    for (int c = threadIdx.x % WARP; c < a.d; c += WARP)
+        mgu += dx[c] * a.w[c] * (saved[c] * rstd);
+    mgu = warp_sum(mgu) / (float)a.d;
+    for (int c = threadIdx.x % WARP; c < a.d; c += WARP)
+        dx[c] = rstd * (dx[c] * a.w[c] - saved[c] * rstd * mgu);
+}
+
+int cuda_head_norm_backward(const struct head_norm_backward_args *a)
+{
+    long rows = a->T * a->heads;
+    int rc = cuda_ready();
+
+    if (rc || !rows)
+        return rc;
+    rc = columns_head_norm(a); /* first: dx is overwritten */
+    if (rc)
+        return rc;
+    LAUNCH(head_norm_backward_kernel, dim3(blocks(rows, BLOCK_WARPS)), dim3(BLOCK), 0,
+           cuda_stream(), *a);
+    return cuda_launched("head_norm_backward");
+}

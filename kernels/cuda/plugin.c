@@ -1,0 +1,42 @@
+/* The CUDA back end's table, and the one function this plug-in exports (kernels/plugin.h).
+ *
+ * A machine without a usable device has 0 of them, and describe() says why. */
+#include "kernels/plugin.h"
+#include "kernels/cuda/cuda.h"
+
+static void set_threads(int n)
+{
+    (void)n; /* the device has its own */
+}
+
+static int threads(void)
+{
+    return 1;
+}
+
+__attribute__((visibility("default"))) plugin_function hone_backend;
+
+const struct backend *hone_backend(void)
+{
+    static const struct backend table = {.abi = HONE_BACKEND_ABI,
+                                         .size = sizeof(struct backend),
+                                         .name = "cuda",
+                                         .devices = cuda_devices,
+                                         .describe = cuda_describe,
+                                         .bf16 = cuda_bf16,
+                                         .set_threads = set_threads,
+                                         .threads = threads,
+                                         .alloc = cuda_alloc,
+                                         .release = cuda_release,
+                                         .copy_in = cuda_copy_in,
+                                         .copy_out = cuda_copy_out,
+                                         .fill_zero = cuda_fill_zero,
+                                         .pack_free = cuda_pack_free,
+                                         .error = op_error,
+#define X(op) .op = cuda_##op,
+                                         HONE_OPS(X)
+#undef X
+    };
+
+    return &table;
+}

@@ -1,0 +1,396 @@
+/* The CUDA runtime of emu.h: memory, streams, events, graphs, with the prototypes of CUDA's
+ * own header; only what the back end calls. */
+#include "tests/cuda_emu/emu_internal.h"
+
+#include <deque>
+#include <memory>
+
+namespace emu
+{
+
+/* ---- streams, events, graphs ----
+ * A stream is a queue of work that runs as late as may be: when somebody waits for it.
+ * EMU_SEED odd: at once. */
+
+struct event {
+    cudaStream_t stream = nullptr;
+    unsigned long number = 0; /* of the stream's work recorded, 0: never */
+};
+struct graph {
+    std::vector<std::function<void()>> work;
+};
+struct stream {
+    std::deque<std::function<void()>> work;
+    unsigned long pushed = 0, done = 0;
+    graph *capture = nullptr;
+};
+
+static std::map<cudaStream_t, std::unique_ptr<stream>> streams;
+
+static stream *get(cudaStream_t s)
+{
+    auto &p = streams[s];
+    if (!p)
+        p.reset(new stream);
+    return p.get();
+}
+
+static void drain(stream *s, unsigned long until)
+{
+    while (s->done < until && !s->work.empty()) {
+        std::function<void()> f = std::move(s->work.front());
+        s->work.pop_front();
+        f();
+        s->done++;
+    }
+}
+
+static void drain_all()
+{
+    for (auto &s : streams)
+        drain(s.second.get(), ~0ul);
+}
+
+static bool eager()
+{
+    static const char *s = getenv("EMU_SEED");
+    return !s || strtoul(s, nullptr, 0) % 2;
+}
+
+void enqueue(cudaStream_t id, std::function<void()> f)
+{
+    guard hold(lock);
+    stream *s = get(id);
+    if (s->capture) {
+        s->capture->work.push_back(std::move(f));
+        return;
+    }
+    if (!id)
+        drain_all(); /* the legacy stream waits for all others */
+    s->work.push_back(std::move(f));
+    s->pushed++;
+    if (!id || eager())
+        drain(s, ~0ul);
+}
+
+/* ---- failures on request: EMU_FAIL=call:n, or emu_fail_at(), makes the n-th call from now
+ * fail (0: the next). ---- */
+
+std::recursive_mutex lock;
+static char fail_call[64];
+static long fail_left = -1;
+
+bool injected(const char *call)
+{
+    static const char *ask = getenv("EMU_FAIL");
+    if (ask) {
+        const char *colon = strchr(ask, ':');
+        snprintf(fail_call, sizeof fail_call, "%.*s",
+                 (int)(colon ? colon - ask : (long)strlen(ask)), ask);
+        fail_left = colon ? atol(colon + 1) : 0;
+        ask = nullptr;
+    }
+    if (fail_left < 0 || strcmp(call, fail_call) || fail_left--)
+        return false;
+    fail_call[0] = 0;
+    return true;
+}
+
+static cudaError_t last_error;
+
+static cudaError_t failed(cudaError_t e)
+{
+    return last_error = e;
+}
+
+bool launch_fails()
+{
+    if (!injected("launch"))
+        return false;
+    last_error = cudaErrorLaunchFailure;
+    return true;
+}
+
+} // namespace emu
+
+/* ---- the CUDA runtime: only what is called; add a call when the back end wants it ---- */
+
+using namespace emu;
+static std::map<const void *, size_t> pinned;
+
+static bool is_pinned(const void *p)
+{
+    auto i = pinned.upper_bound(p);
+    return i != pinned.begin() && (const char *)p < (const char *)(--i)->first + i->second;
+}
+
+/* The first line of every call: what fails on request. */
+#define CALL(name, error)                                                                  \
+    guard hold(lock);                                                                      \
+    if (injected(#name))                                                                   \
+        return failed(error);
+
+extern "C" {
+void emu_fail_at(const char *call, long n);
+
+__attribute__((visibility("default"))) void emu_fail_at(const char *call, long n)
+{
+    guard hold(lock);
+    snprintf(fail_call, sizeof fail_call, "%s", call);
+    fail_left = n;
+}
+
+/* EMU_DEVICES: how many (1); EMU_DRIVER=old: a driver older than the toolkit. */
+cudaError_t cudaGetDeviceCount(int *n)
+{
+    CALL(cudaGetDeviceCount, cudaErrorUnknown)
+    const char *s = getenv("EMU_DEVICES"), *driver = getenv("EMU_DRIVER");
+    *n = 0;
+    if (driver && !strcmp(driver, "old"))
+        return failed(cudaErrorInsufficientDriver);
+    *n = s ? atoi(s) : 1;
+    return *n ? cudaSuccess : failed(cudaErrorNoDevice);
+}
+cudaError_t cudaDriverGetVersion(int *v)
+{
+    const char *driver = getenv("EMU_DRIVER");
+    *v = driver && !strcmp(driver, "old") ? 11040 : CUDART_VERSION;
+    return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int *v)
+{
+    *v = CUDART_VERSION;
+    return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device)
+{
+    CALL(cudaSetDevice, cudaErrorDevicesUnavailable)
+    int n;
+    if (cudaGetDeviceCount(&n) || device < 0 || device >= n)
+        return failed(cudaErrorInvalidDevice);
+    return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
+{
+    const char *s = getenv("EMU_CAPABILITY"); /* 75: compute capability 7.5 */
+    int capability = s ? atoi(s) : 80;
+    memset(p, 0, sizeof *p);
+    snprintf(p->name, sizeof p->name, "emulated GPU %d", device);
+    p->major = capability / 10;
+    p->minor = capability % 10;
+    p->totalGlobalMem = (size_t)16 << 30;
+    p->multiProcessorCount = 2;
+    return cudaSuccess;
+}
+cudaError_t cudaMalloc(void **p, size_t n)
+{
+    CALL(cudaMalloc, cudaErrorMemoryAllocation)
+    if (posix_memalign(p, 256, n ? n : 1))
+        return failed(cudaErrorMemoryAllocation);
+    memset(*p, 0xff, n);
+    region_add(*p, n);
+    return cudaSuccess;
+}
+cudaError_t cudaFree(void *p)
+{
+    CALL(cudaFree, cudaErrorUnknown)
+    drain_all();
+    if (!p)
+        return cudaSuccess;
+    if (!region_remove(p))
+        return failed(cudaErrorInvalidValue);
+    free(p);
+    return cudaSuccess;
+}
+cudaError_t cudaMallocHost(void **p, size_t n)
+{
+    CALL(cudaMallocHost, cudaErrorMemoryAllocation)
+    if (posix_memalign(p, 4096, n ? n : 1))
+        return failed(cudaErrorMemoryAllocation);
+    pinned[*p] = n;
+    return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void *p)
+{
+    guard hold(lock);
+    drain_all();
+    pinned.erase(p);
+    free(p);
+    return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(size_t *left, size_t *all)
+{
+    *all = (size_t)16 << 30;
+    *left = (size_t)15 << 30;
+    return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind kind,
+                            cudaStream_t s)
+{
+    CALL(cudaMemcpyAsync, cudaErrorLaunchFailure)
+    if (kind == cudaMemcpyHostToDevice &&
+        !is_pinned(from)) { /* pageable memory may be reused at once */
+        auto copy =
+            std::make_shared<std::vector<char>>((const char *)from, (const char *)from + n);
+        enqueue(s, [=] { memcpy(to, copy->data(), n); });
+        return cudaSuccess;
+    }
+    enqueue(s, [=] { memcpy(to, from, n); });
+    return kind == cudaMemcpyDeviceToHost && !is_pinned(to) ? cudaStreamSynchronize(s)
+                                                            : cudaSuccess;
+}
+cudaError_t cudaMemcpy(void *to, const void *from, size_t n, cudaMemcpyKind)
+{
+    CALL(cudaMemcpy, cudaErrorLaunchFailure)
+    drain_all();
+    memcpy(to, from, n);
+    return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void *p, int v, size_t n, cudaStream_t s)
+{
+    CALL(cudaMemsetAsync, cudaErrorLaunchFailure)
+    enqueue(s, [=] { memset(p, v, n); });
+    return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
+{
+    CALL(cudaStreamCreateWithFlags, cudaErrorMemoryAllocation)
+    static uintptr_t next = 0x1000;
+    get(*s = (cudaStream_t)++next);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t s)
+{
+    guard hold(lock);
+    drain(get(s), ~0ul);
+    streams.erase(s);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t s)
+{
+    CALL(cudaStreamSynchronize, cudaErrorIllegalAddress)
+    drain(get(s), ~0ul);
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize(void)
+{
+    CALL(cudaDeviceSynchronize, cudaErrorIllegalAddress)
+    drain_all();
+    return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
+{
+    CALL(cudaEventCreateWithFlags, cudaErrorMemoryAllocation)
+    *e = (cudaEvent_t) new event;
+    return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+    CALL(cudaEventDestroy, cudaErrorUnknown)
+    delete (event *)e;
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
+{
+    CALL(cudaEventRecord, cudaErrorUnknown)
+    *(event *)e = {s, get(s)->pushed};
+    return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t e)
+{
+    CALL(cudaEventSynchronize, cudaErrorUnknown)
+    event *v = (event *)e;
+    if (v->number)
+        drain(get(v->stream), v->number);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
+{
+    CALL(cudaStreamWaitEvent, cudaErrorUnknown)
+    event v = *(event *)e;
+    if (v.stream && get(v.stream)->capture)
+        get(s)->capture =
+            get(v.stream)->capture; /* a fork: the graph keeps the order of the calls */
+    else if (v.number)
+        enqueue(s, [=] { drain(get(v.stream), v.number); });
+    return cudaSuccess;
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
+{
+    CALL(cudaStreamBeginCapture, cudaErrorUnknown)
+    get(s)->capture = new graph;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
+{
+    CALL(cudaStreamEndCapture, cudaErrorUnknown)
+    graph *c = get(s)->capture;
+    for (auto &t : streams)
+        if (t.second->capture == c)
+            t.second->capture = nullptr;
+    *g = (cudaGraph_t)c;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *x, cudaGraph_t g, unsigned long long)
+{
+    CALL(cudaGraphInstantiate, cudaErrorUnknown)
+    *x = (cudaGraphExec_t) new graph(*(graph *)g);
+    return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t x, cudaStream_t s)
+{
+    CALL(cudaGraphLaunch, cudaErrorUnknown)
+    for (auto &f : ((graph *)x)->work)
+        enqueue(s, f);
+    return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t g)
+{
+    CALL(cudaGraphDestroy, cudaErrorUnknown)
+    delete (graph *)g;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t x)
+{
+    CALL(cudaGraphExecDestroy, cudaErrorUnknown)
+    delete (graph *)x;
+    return cudaSuccess;
+}
+cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttribute what, int n)
+{
+    CALL(cudaFuncSetAttribute, cudaErrorUnknown)
+    if (what == cudaFuncAttributeMaxDynamicSharedMemorySize)
+        reserved[function] = (size_t)n;
+    return cudaSuccess;
+}
+cudaError_t cudaGetLastError(void)
+{
+    guard hold(lock);
+    cudaError_t e = last_error;
+    last_error = cudaSuccess;
+    return e;
+}
+const char *cudaGetErrorString(cudaError_t e)
+{
+    switch (e) {
+    case cudaSuccess:
+        return "no error";
+    case cudaErrorMemoryAllocation:
+        return "out of memory";
+    case cudaErrorNoDevice:
+        return "no CUDA-capable device is detected";
+    case cudaErrorInsufficientDriver:
+        return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorInvalidDevice:
+        return "invalid device ordinal";
+    case cudaErrorDevicesUnavailable:
+        return "CUDA-capable device(s) is/are busy or unavailable";
+    case cudaErrorIllegalAddress:
+        return "an illegal memory access was encountered";
+    case cudaErrorLaunchFailure:
+        return "unspecified launch failure";
+    default:
+        return "unknown error";
+    }
+}
+}
