@@ -12,18 +12,10 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "launcher/series.h"
+#include "launcher/report_internal.h"
 #include "launcher/svg.h"
 
-enum { SUMMARY_LIMIT = 64 << 20, STAGES_MAX = 32, LABELS_MAX = 256 };
-
-struct run {
-    const char *dir;
-    json_t *summary;
-    const char *label[LABELS_MAX];
-    size_t K;
-    int ordinal;
-};
+enum { SUMMARY_LIMIT = 64 << 20, STAGES_MAX = 32 };
 
 struct column {
     const char *key, *head;
@@ -40,20 +32,6 @@ static const struct column columns[] = {
     {"qwk", "QWK", 0, 1, 0},
 };
 enum { COLUMNS = sizeof columns / sizeof *columns };
-
-static double member(const json_t *o, const char *key)
-{
-    const json_t *v = json_object_get(o, key);
-
-    return json_is_number(v) ? json_number_value(v) : NAN;
-}
-
-static const char *string(const json_t *o, const char *key)
-{
-    const char *s = json_string_value(json_object_get(o, key));
-
-    return s ? s : "";
-}
 
 static int shown(const struct run *r, const struct column *c)
 {
@@ -83,6 +61,7 @@ static int load(struct run *r, const char *dir, struct err *e)
         r->label[r->K++] = s ? s : "?";
     }
     r->ordinal = json_is_true(json_object_get(r->summary, "ordinal"));
+    r->seeds = json_integer_value(json_object_get(r->summary, "seeds"));
     return 0;
 }
 
@@ -178,13 +157,6 @@ int report_table(const char *dir, struct str *out, struct err *e)
     return 0;
 }
 
-static void section(struct str *out, const char *title)
-{
-    str_add(out, "<h2>");
-    str_add_html(out, title);
-    str_add(out, "</h2>");
-}
-
 static void page_head(const struct run *r, struct str *out)
 {
     char buf[64];
@@ -226,6 +198,8 @@ static void page_head(const struct run *r, struct str *out)
     str_add_html(out, string(r->summary, "name"));
     str_add(out, "</h1><p class=\"dim\">");
     str_add_html(out, string(r->summary, "state"));
+    if (r->seeds > 1)
+        str_addf(out, ", %ld seeds", r->seeds);
     str_addf(out, " in %s", str_duration(buf, sizeof buf, member(r->summary, "seconds")));
     if (*string(r->summary, "started")) {
         str_add(out, ", started ");
@@ -286,10 +260,14 @@ static void results(const struct run *r, struct str *out)
         }
         str_add(out, "</tr>");
     }
-    str_add(out,
-            "</table><p class=\"dim\">± is one standard error: bootstrap over the test "
-            "rows, 1,000 resamples, paired for differences. Coloured: more than two "
-            "standard errors from zero.</p>");
+    str_add(out, "</table><p class=\"dim\">± is one standard error");
+    if (r->seeds > 1)
+        str_addf(out, " of the mean over %ld seeds; differences are paired by seed",
+                 r->seeds);
+    else
+        str_add(out, ": bootstrap over the test rows, 1,000 resamples, paired for "
+                     "differences");
+    str_add(out, ". Coloured: more than two standard errors from zero.</p>");
 }
 
 static size_t numbers(const json_t *array, double *out, size_t most)
@@ -411,121 +389,6 @@ static int predictions(const struct run *r, struct str *out)
     return rc;
 }
 
-/* Which figures of metrics.jsonl belong together in one chart. */
-static const struct {
-    const char *title, *key[4];
-} charts[] = {
-    {"loss", {"loss"}},
-    {"validation: accuracy and macro-F1", {"accuracy", "macro_f1", "mcc"}},
-    {"validation: ECE", {"ece"}},
-    {"reward model: top-1 and strict order", {"top1_accuracy", "ordered_accuracy"}},
-    {"reward", {"reward"}},
-    {"KL to the reference", {"kl"}},
-    {"KL coefficient β", {"beta"}},
-    {"share of clipped ratios", {"clip_fraction"}},
-    {"value loss", {"value_loss"}},
-    {"gradient norm before clipping", {"grad_norm"}},
-};
-
-static int curves(const struct run *r, const char *stage, struct str *out, struct err *e)
-{
-    char folder[FILE_PATH_MAX], path[FILE_PATH_MAX];
-    struct series_file file = {0};
-    int rc;
-
-    if ((rc = file_join(folder, sizeof folder, r->dir, stage, e)) ||
-        (rc = file_join(path, sizeof path, folder, "metrics.jsonl", e)))
-        return rc;
-    if (!file_exists(path))
-        return 0;
-    if ((rc = series_read(&file, path, e)))
-        return rc;
-    str_add(out, "<div class=\"grid\">");
-    for (size_t c = 0; c < sizeof charts / sizeof *charts; c++) {
-        struct svg_series line[12];
-        size_t n = series_lines(&file, charts[c].key, 4, line, 12);
-        char title[160];
-
-        if (!n)
-            continue;
-        snprintf(title, sizeof title, "%s: %s", stage, charts[c].title);
-        str_add(out, "<div class=\"card\">");
-        svg_curves(out, title, "step", line, n);
-        str_add(out, "</div>");
-    }
-    str_add(out, "</div>");
-    series_fini(&file);
-    return 0;
-}
-
-/* What the stage's result measures on the validation and test split. */
-static void stage_metrics(const json_t *stage, struct str *out)
-{
-    static const char *const split[] = {"validation", "test"};
-    json_t *all = json_object_get(stage, "metrics"), *value;
-    json_t *first = json_object_get(all, "validation");
-    const char *key;
-
-    if (!json_object_size(first))
-        first = json_object_get(all, "test");
-    if (!json_object_size(first))
-        return;
-    str_add(out, "<table><tr><th>result on</th>");
-    json_object_foreach(first, key, value)
-    {
-        str_add(out, "<th>");
-        str_add_html(out, key);
-        str_add(out, "</th>");
-    }
-    str_add(out, "</tr>");
-    for (int s = 0; s < 2; s++) {
-        if (!json_object_size(json_object_get(all, split[s])))
-            continue;
-        str_addf(out, "<tr><td>%s</td>", split[s]);
-        json_object_foreach(first, key, value)
-            str_addf(out, "<td>%.4g</td>", member(json_object_get(all, split[s]), key));
-        str_add(out, "</tr>");
-    }
-    str_add(out, "</table>");
-}
-
-static int stages(const struct run *r, struct str *out, struct err *e)
-{
-    json_t *all = json_object_get(r->summary, "stages"), *stage;
-    const char *name;
-    char a[32], b[32];
-    int rc = 0;
-
-    section(out, "Time and throughput");
-    str_add(out,
-            "<table><tr><th>stage</th><th>state</th><th>time</th><th>steps</th>"
-            "<th>tokens</th><th>tokens/s</th><th>peak memory</th><th>best step</th></tr>");
-    json_object_foreach(all, name, stage)
-    {
-        str_add(out, "<tr><td>");
-        str_add_html(out, name);
-        str_add(out, "</td><td>");
-        str_add_html(out, string(stage, "state"));
-        str_addf(out,
-                 "</td><td>%s</td><td>%.0f</td><td>%.0f</td><td>%.0f</td><td>%s</td>"
-                 "<td>%.0f</td></tr>",
-                 str_duration(a, sizeof a, member(stage, "seconds")),
-                 member(stage, "steps"), member(stage, "tokens"),
-                 member(stage, "tokens_per_second"),
-                 str_bytes(b, sizeof b, member(stage, "peak_bytes")),
-                 member(stage, "best_step"));
-    }
-    str_add(out, "</table>");
-    json_object_foreach(all, name, stage)
-    {
-        section(out, name);
-        stage_metrics(stage, out);
-        if ((rc = curves(r, name, out, e)))
-            return rc;
-    }
-    return 0;
-}
-
 static int settings(const struct run *r, struct str *out, struct err *e)
 {
     char path[FILE_PATH_MAX], *text;
@@ -535,7 +398,7 @@ static int settings(const struct run *r, struct str *out, struct err *e)
     section(out, "Use the result");
     str_add(out, "<pre>hone predict --model ");
     str_add_html(out, r->dir);
-    str_add(out, "/");
+    str_add(out, r->seeds > 1 ? "/seed-1/" : "/");
     str_add_html(out, *string(r->summary, "output") ? string(r->summary, "output")
                                                     : "sft/final");
     str_add(out, "</pre>");
@@ -571,7 +434,7 @@ int report_write(const char *dir, char *path, size_t n, struct err *e)
         rc = err_set(e, ERR_NOMEM, "report on %s: out of memory", dir);
         goto out;
     }
-    if ((rc = stages(&r, &page, e)) || (rc = settings(&r, &page, e)))
+    if ((rc = report_stages(&r, &page, e)) || (rc = settings(&r, &page, e)))
         goto out;
     str_add(&page, "<p class=\"dim\">Made by hone " HONE_VERSION ".</p></body></html>\n");
     if (str_failed(&page)) {

@@ -283,3 +283,38 @@ void svg_bars(struct str *out, const char *title, const char *const *category, s
     legend(out, names, n_series < 8 ? n_series : 8);
     str_add(out, "</svg>");
 }
+
+void svg_stack(struct str *out, const char *title, const char *const *name,
+               const double *value, size_t n)
+{
+    enum { TOP_OF_BAR = 50, BAR = 34, STACK_HEIGHT = 100 };
+    struct svg_series names[8] = {{0}};
+    double total = 0, x = LEFT;
+    size_t named = 0;
+
+    for (size_t i = 0; i < n; i++)
+        total += isfinite(value[i]) && value[i] > 0 ? value[i] : 0;
+    begin(out, WIDTH, STACK_HEIGHT, title);
+    for (size_t i = 0; i < n && total > 0; i++) {
+        double share = isfinite(value[i]) && value[i] > 0 ? value[i] / total : 0;
+        double width = share * (WIDTH - LEFT - RIGHT);
+        char label[32];
+
+        if (share <= 0)
+            continue;
+        str_addf(out,
+                 "<rect class=\"b s%zu\" x=\"%.1f\" y=\"%d\" width=\"%.1f\" "
+                 "height=\"%d\"><title>",
+                 i, x, TOP_OF_BAR, width, BAR);
+        str_add_html(out, name[i]);
+        str_addf(out, ": %.1f %%</title></rect>", 100 * share);
+        snprintf(label, sizeof label, "%.0f %%", 100 * share);
+        if (width > 34)
+            text(out, x + width / 2, TOP_OF_BAR + BAR + 14, "middle", label);
+        x += width;
+        if (named < 8)
+            names[named++] = (struct svg_series){.name = name[i], .color = (int)i};
+    }
+    legend(out, names, named);
+    str_add(out, "</svg>");
+}

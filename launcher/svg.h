@@ -36,4 +36,8 @@ void svg_confusion(struct str *out, const char *title, const double *count,
 void svg_bars(struct str *out, const char *title, const char *const *category, size_t n,
               const char *const *series, const double *value, size_t n_series);
 
+/* One bar from 0 to the sum of the n values, a piece for each, with their shares. */
+void svg_stack(struct str *out, const char *title, const char *const *name,
+               const double *value, size_t n);
+
 #endif

@@ -14,7 +14,6 @@
 #include "base/mem.h"
 #include "worker/data/pack.h"
 #include "worker/dist/shard.h"
-#include "worker/model/internal.h"
 #include "worker/train/trainer.h"
 
 enum { TILE = 16, HUGE_PAGE = 2 << 20 };
@@ -360,15 +359,6 @@ static void add_state(const struct memory_request *r, const struct param *p, siz
     }
 }
 
-/* Where a checkpoint's weights are narrower than ours, a copy is saved beside them. */
-static size_t saving_bytes(const struct model *m, size_t weights)
-{
-    for (size_t i = 0; i < m->n_tensors; i++)
-        if (m->tensor[i].param >= 0 && m->tensor[i].dtype != DTYPE_F32)
-            return weights;
-    return 0;
-}
-
 static int plan_parameters(const struct memory_request *r, struct model *m,
                            const unsigned char *met, size_t kept, struct memory_plan *out,
                            struct err *e)
@@ -391,7 +381,6 @@ static int plan_parameters(const struct memory_request *r, struct model *m,
             return rc;
         add_state(r, &p[i], state, out);
     }
-    out->saving = r->stage->stage->loss ? saving_bytes(m, out->weights) : 0;
     return 0;
 }
 
@@ -431,17 +420,13 @@ static int open_model(const struct memory_request *r, struct model **out, struct
 
 static void add_up(const struct memory_request *r, struct memory_plan *p)
 {
-    size_t base = p->program + p->data + p->weights + p->gradients + p->moments +
-                  p->exchange + p->step + p->packed + p->buffers;
-
-    p->peak = base + p->evaluation;
-    p->when = p->evaluation ? "evaluation" : "training";
-    if (p->saving > p->evaluation) {
-        p->peak = base + p->saving;
-        p->when = "saving";
-    }
-    if (!r->stage->stage->loss)
-        p->when = "measuring";
+    p->peak = 0;
+#define X(part) p->peak += p->part;
+    MEMORY_PARTS(X)
+#undef X
+    p->when = !r->stage->stage->loss ? "measuring"
+              : p->evaluation        ? "evaluation"
+                                     : "training";
 }
 
 static int plan_steps(const struct memory_request *r, struct model *m,

@@ -11,8 +11,8 @@
 #include "worker/spec/spec.h"
 #include "worker/stage/stage.h"
 
-/* Bytes. The parts that are needed at the same moment add up to the peak: all but
- * evaluation and saving, and the larger of these two. */
+/* Bytes. All are needed at the same moment, an evaluation between two steps: they add up to
+ * the peak. */
 #define MEMORY_PARTS(X)                                                                    \
     X(program) /* code and libraries that are touched, stacks */                           \
     X(data)    /* rows, tokenizer, token sequences */                                      \
@@ -23,7 +23,6 @@
     X(packed)     /* matrices laid out for products, kept where that pays */               \
     X(step)       /* activations of the heaviest micro-batch, forward and backward */      \
     X(evaluation) /* activations of the heaviest micro-batch of an evaluation */           \
-    X(saving)     /* a copy of the weights where the checkpoint's type is narrower */      \
     X(buffers)    /* scratch of operators and threads */
 
 struct memory_plan {
@@ -31,7 +30,7 @@ struct memory_plan {
     MEMORY_PARTS(X)
 #undef X
     size_t peak;
-    const char *when; /* "training", "evaluation", "saving", "measuring" */
+    const char *when; /* "training", "evaluation", "measuring" */
     long parameters;
 };
 
