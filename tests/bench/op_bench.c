@@ -1,6 +1,7 @@
-/* Speed of the operators: `op_bench [--cpu-time] [THREADS]...` (default 1 2), or
- * `op_bench --bound THREADS LAYERS WIDTH FEED TOKENS`: the matrix products of a BERT
- * encoder alone, forward and forward + backward, as JSON: what no training step can beat.
+/* Speed of the operators: `op_bench [--cpu-time] [--bf16] [THREADS]...` (default 1 2), or
+ * `op_bench [--bf16] --bound THREADS LAYERS WIDTH FEED TOKENS`: the matrix products of a
+ * BERT encoder alone, forward and forward + backward, as JSON: what no training step can
+ * beat.
  *
  * Prints, for each number of threads: the processor's own limits (FMA, memory triad); the
  * three matrix products of a linear layer at MiniLM's and BERT-base's shapes, as GFLOP/s
@@ -8,7 +9,8 @@
  * found; the other operators in GB/s or GFLOP/s; and one training step of MiniLM (16 texts
  * of 25 tokens) put together from them. The best of several runs counts: others use the
  * machine. With --cpu-time one thread is measured by its CPU time, which does not run while
- * a neighbour has the core; several threads always by the wall clock. */
+ * a neighbour has the core; several threads always by the wall clock. --bf16: our matrix
+ * products in bf16, with the same limit (that of f32) and oneDNN's in f32. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +30,7 @@ static const struct backend *be;
 static double peak_gflops, peak_gbs;
 
 static int cpu_time;
+static enum op_precision precision;
 
 static double bench_clock(void)
 {
@@ -168,7 +171,8 @@ static void linear_open(struct linear *l, long M, long N, long K, enum op_act ac
                                       .act = act,
                                       .pre = act ? l->y + M * N : NULL,
                                       .c = l->y,
-                                      .ldc = N};
+                                      .ldc = N,
+                                      .precision = precision};
     l->packed = l->forward;
     l->packed.pack = &l->pack;
     l->data = (struct matmul_args){.M = M,
@@ -179,7 +183,8 @@ static void linear_open(struct linear *l, long M, long N, long K, enum op_act ac
                                    .b = l->w,
                                    .ldb = K,
                                    .c = l->x,
-                                   .ldc = K};
+                                   .ldc = K,
+                                   .precision = precision};
     l->weight = (struct matmul_args){.M = N,
                                      .N = K,
                                      .K = M,
@@ -190,7 +195,8 @@ static void linear_open(struct linear *l, long M, long N, long K, enum op_act ac
                                      .ldb = K,
                                      .c = l->dw,
                                      .ldc = K,
-                                     .accumulate = 1};
+                                     .accumulate = 1,
+                                     .precision = precision};
 }
 
 static void linear_close(struct linear *l)
@@ -485,10 +491,14 @@ int main(int argc, char **argv)
     int n = COUNT(usual);
     char text[160];
 
-    cpu_time = argc > 1 && !strcmp(argv[1], "--cpu-time");
-    if (argc > 1 + cpu_time) {
-        list = (const char *const *)argv + 1 + cpu_time;
-        n = argc - 1 - cpu_time;
+    for (; argc > 1 && argv[1][0] == '-' && strcmp(argv[1], "--bound"); argc--, argv++) {
+        cpu_time |= !strcmp(argv[1], "--cpu-time");
+        if (!strcmp(argv[1], "--bf16"))
+            precision = PRECISION_BF16;
+    }
+    if (argc > 1) {
+        list = (const char *const *)argv + 1;
+        n = argc - 1;
     }
     be = backend_find("cpu");
     if (argc == 7 && !strcmp(argv[1], "--bound"))
