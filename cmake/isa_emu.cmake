@@ -15,7 +15,12 @@ target_include_directories(hone_kernels_emulated BEFORE PRIVATE
 target_compile_definitions(hone_kernels_emulated PRIVATE SIMD_EMULATED)
 target_compile_options(hone_kernels_emulated PRIVATE -Wno-psabi)
 
-# emulated(<name> <source> <level>...): the ctests op_emulated_<level>_<name>.
+# emulated(<name> <source> <level>...): the ctests op_emulated_<level>_<name>. Emulation
+# under sanitizers takes minutes: there the golden tests below stand for these.
+set(emulated_label quick)
+if(HONE_SANITIZE)
+    set(emulated_label slow)
+endif()
 function(emulated name source)
     add_executable(emulated_${name} ${PROJECT_SOURCE_DIR}/tests/op/${source}
         $<TARGET_OBJECTS:hone_kernels_emulated>)
@@ -25,8 +30,8 @@ function(emulated name source)
     foreach(level IN LISTS ARGN)
         add_test(NAME op_emulated_${level}_${name} COMMAND emulated_${name}
             WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-        set_tests_properties(op_emulated_${level}_${name} PROPERTIES LABELS quick
-            TIMEOUT 300 ENVIRONMENT HONE_ISA=${level})
+        set_tests_properties(op_emulated_${level}_${name} PROPERTIES
+            LABELS ${emulated_label} TIMEOUT 300 ENVIRONMENT HONE_ISA=${level})
     endforeach()
 endfunction()
 emulated(level isa_emu/test_level.c amx avx512_bf16 avx512)

@@ -131,7 +131,8 @@ static void place(const struct product *p, struct bf16_tile *t, long m, long j)
         memcpy(c + r * a->ldc, edge + r * wide, (size_t)n * sizeof *c);
 }
 
-/* Bias and activation for `rows` rows from (m, j), n columns, while they are in cache. */
+/* Bias and activation for `rows` rows from (m, j), n columns, while they are in the
+ * nearest cache. */
 static void finish(const struct matmul_args *a, long m, int rows, long j, long n)
 {
     struct epilogue e = {.c = a->c + m * a->ldc + j,
@@ -164,9 +165,9 @@ static void group_product(const struct product *p, long j, long n, long k0, long
         for (long i = 0; i < n; i++) {
             t.b = panel_of(p, j + i, k0);
             place(p, &t, m, (j + i) * wide);
+            if (k0 + p->chunk >= a->K)
+                finish(a, m, rows, (j + i) * wide, wide);
         }
-        if (k0 + p->chunk >= a->K)
-            finish(a, m, rows, j * wide, n * wide);
     }
 }
 

@@ -84,13 +84,13 @@ static int make_extra(struct loop *l, struct err *e)
                     : err_set(e, ERR_NOMEM, "stage %s: out of memory", l->o.stage->name);
 }
 
-static int find_precision(struct loop *l, struct err *e)
+/* Rank 0 decides. r: what this rank's work has come to so far. */
+static int find_precision(struct loop *l, int r, struct err *e)
 {
     const struct backend *b = l->o.job->backend;
-    int r = loop_leads(l) ? precision_of_stage(l->o.job->spec, b, l->dir, l->o.resume,
-                                               &l->precision, e)
-                          : 0;
 
+    if (!r && loop_leads(l))
+        r = precision_of_stage(l->o.job->spec, b, l->dir, l->o.resume, &l->precision, e);
     r = comm_agree(l->comm, r, e);
     if (!r)
         r = l->comm->broadcast(l->comm, &l->precision, sizeof l->precision, 0, e);
@@ -320,10 +320,10 @@ int loop_load(struct loop *l, struct err *e)
         r = check_needs(l, e);
     if (!r)
         r = find_source(l, e);
-    if (!r)
-        r = find_precision(l, e);
-    if (!r)
-        r = make_extra(l, e);
+    r = find_precision(l, r, e);
+    if (r)
+        return r;
+    r = make_extra(l, e);
     if (!r)
         r = load_data(l, e);
     if (!r)
