@@ -101,9 +101,14 @@ static void print_helpers(const struct report *r)
 
 static void print_speed(const struct speed *s)
 {
+    char what[64];
+
     printf("\n%-42s %8s %8d\n", "measured with threads", "1", s->threads);
     printf("%-42s %8.1f %8.1f\n", "matrix products, f32 (GFLOP/s)", s->f32_one / 1e9,
            s->f32_all / 1e9);
+    snprintf(what, sizeof what, "matrix products, bf16 by %s (GFLOP/s)",
+             s->bf16 ? s->bf16 : "rounding");
+    printf("%-42s %8.1f %8.1f\n", what, s->bf16_one / 1e9, s->bf16_all / 1e9);
     printf("%-42s %8s %8.1f\n", "memory, a = b + s c (GB/s)", "", s->triad / 1e9);
 }
 
@@ -203,6 +208,8 @@ static void write_speed(const struct speed *m, struct str *s)
     str_addf(s, ", \"speed\": {\"threads\": %d", m->threads);
     number(s, "matmul_f32_flops_1", m->f32_one);
     number(s, "matmul_f32_flops", m->f32_all);
+    number(s, "matmul_bf16_flops_1", m->bf16_one);
+    number(s, "matmul_bf16_flops", m->bf16_all);
     number(s, "triad_bytes", m->triad);
     str_add_char(s, '}');
 }

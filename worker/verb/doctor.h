@@ -37,8 +37,10 @@ int machine_usable(const struct machine *m);
 
 struct speed {
     int threads;
-    double f32_one, f32_all; /* FLOP/s of matrix products, one thread and all */
-    double triad;            /* bytes/s of a = b + s c, all threads */
+    double f32_one, f32_all;   /* FLOP/s of matrix products, one thread and all */
+    double bf16_one, bf16_all; /* the same in bf16 */
+    const char *bf16;          /* the instructions behind these; NULL: none */
+    double triad;              /* bytes/s of a = b + s c, all threads */
 };
 
 /* Takes about a second. */

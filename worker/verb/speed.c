@@ -51,9 +51,23 @@ static double product(const struct backend *be, const struct matmul_args *a, int
     return best;
 }
 
-static int measure_products(struct speed *s, const struct backend *be, struct err *e)
+/* With one thread and with all. */
+static int product_rates(const struct speed *s, const struct backend *be,
+                         struct matmul_args *a, enum op_precision precision, double *one,
+                         double *all, struct err *e)
 {
     struct op_pack pack = {.version = 1};
+
+    a->precision = precision;
+    a->pack = &pack;
+    *one = product(be, a, 1, e);
+    *all = *one > 0 ? product(be, a, s->threads, e) : 0;
+    be->pack_free(&pack);
+    return *all > 0 ? 0 : e->code;
+}
+
+static int measure_products(struct speed *s, const struct backend *be, struct err *e)
+{
     float *a = be->alloc(sizeof(float) * M * K), *b = be->alloc(sizeof(float) * N * K);
     float *c = be->alloc(sizeof(float) * M * N);
     struct matmul_args args = {.M = M,
@@ -65,19 +79,18 @@ static int measure_products(struct speed *s, const struct backend *be, struct er
                                .ldb = K,
                                .trans_b = 1,
                                .c = c,
-                               .ldc = N,
-                               .pack = &pack};
+                               .ldc = N};
     int rc = a && b && c ? 0 : err_set(e, ERR_NOMEM, "matrix product: out of memory");
 
     if (!rc) {
         fill(a, (size_t)M * K, 1);
         fill(b, (size_t)N * K, 2);
-        s->f32_one = product(be, &args, 1, e);
-        s->f32_all = s->f32_one > 0 ? product(be, &args, s->threads, e) : 0;
-        rc = s->f32_all > 0 ? 0 : e->code;
+        rc = product_rates(s, be, &args, PRECISION_F32, &s->f32_one, &s->f32_all, e);
+        if (!rc)
+            rc = product_rates(s, be, &args, PRECISION_BF16, &s->bf16_one, &s->bf16_all, e);
+        s->bf16 = be->bf16();
     }
     be->set_threads(s->threads);
-    be->pack_free(&pack);
     be->release(a);
     be->release(b);
     be->release(c);

@@ -218,6 +218,7 @@ static void test_speeds(void **state)
         fail_msg("%s", e.msg);
     assert_int_equal(s.threads, backend_find("cpu")->threads());
     assert_true(s.f32_one > 1e8 && s.f32_one < 1e13);
+    assert_true(s.bf16_one > 1e7 && s.bf16_one < 1e14 && s.bf16_all > 1e7);
     assert_true(s.f32_all > 1e8 && s.triad > 1e8 && s.triad < 1e13);
 }
 
