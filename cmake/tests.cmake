@@ -119,3 +119,17 @@ add_test(NAME sim_daemon COMMAND sim_daemon)
 set_tests_properties(sim_daemon PROPERTIES LABELS quick TIMEOUT 300)
 add_test(NAME sim_daemon_long COMMAND sim_daemon --seeds 10000 --from 1000)
 set_tests_properties(sim_daemon_long PROPERTIES LABELS slow TIMEOUT 3600)
+
+add_executable(sim_judge ${PROJECT_SOURCE_DIR}/tests/sim/test_judge.c
+    ${PROJECT_SOURCE_DIR}/tests/sim/world.c ${PROJECT_SOURCE_DIR}/tests/sim/worker.c
+    ${PROJECT_SOURCE_DIR}/tests/sim/client.c)
+target_link_libraries(sim_judge PRIVATE hone_daemon cmocka)
+set_target_properties(sim_judge PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+add_test(NAME sim_judge COMMAND sim_judge)
+set_tests_properties(sim_judge PROPERTIES LABELS quick TIMEOUT 300)
+
+# How fast the daemon is (docs/PERFORMANCE.md); built by name.
+add_executable(daemon_bench EXCLUDE_FROM_ALL
+    ${PROJECT_SOURCE_DIR}/tests/bench/daemon_bench.c)
+target_link_libraries(daemon_bench PRIVATE hone_daemon hone_link)

@@ -33,7 +33,8 @@ struct admission {
     char **stages;
     size_t n_stages;
     int resume;
-    uint64_t child; /* the check, 0: over */
+    int queued;     /* its check has to wait for others */
+    uint64_t child; /* the check, 0: over, or not begun */
     struct plan plan;
     char run[FILE_PATH_MAX];
     int made, lock, committed;
@@ -169,6 +170,16 @@ static int is_repeat(struct rpc_call *call, const Hone__V1__SubmitRequest *in)
     return 1;
 }
 
+/* Checks read whole data sets: no more of them at once than there are cores. */
+static int may_check(const struct daemon *d)
+{
+    int n = 0;
+
+    for (const struct admission *a = d->admissions; a; a = a->next)
+        n += a->child != 0;
+    return n < cores_count(&d->resources.cores);
+}
+
 static int begin(struct daemon *d, struct admission *a, const Hone__V1__SubmitRequest *in,
                  struct err *e)
 {
@@ -176,7 +187,26 @@ static int begin(struct daemon *d, struct admission *a, const Hone__V1__SubmitRe
 
     if (!rc)
         rc = read_request(d, a, in, e);
-    return rc ? rc : start_check(d, a, e);
+    a->queued = !may_check(d);
+    return rc || a->queued ? rc : start_check(d, a, e);
+}
+
+/* A check is over: the one that waits longest begins. */
+static void check_next(struct daemon *d)
+{
+    struct admission *next = NULL;
+    struct err e;
+
+    for (struct admission *a = d->admissions; a; a = a->next)
+        if (a->queued)
+            next = a; /* the newest stand first */
+    if (!next || !may_check(d))
+        return;
+    next->queued = 0;
+    if (start_check(d, next, &e)) {
+        refuse(d, next, &e);
+        check_next(d);
+    }
 }
 
 void admit_begin(struct rpc_call *call, const Hone__V1__SubmitRequest *in)
@@ -483,6 +513,7 @@ int admit_exited(struct daemon *d, uint64_t child, const struct io_exit *how)
         judge(d, a, how);
     else
         forget(d, a);
+    check_next(d);
     return 1;
 }
 

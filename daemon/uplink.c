@@ -12,6 +12,7 @@
 #include "daemon/event.h"
 #include "daemon/journal.h"
 #include "daemon/judge.h"
+#include "daemon/refill.h"
 #include "daemon/watch.h"
 #include "proto/message.h"
 
@@ -329,8 +330,10 @@ void uplink_recall(struct daemon *d, struct job *j, struct job_stage *s)
 
 void uplink_lost(struct daemon *d, struct job *j, struct job_stage *s)
 {
-    (void)d;
-    (void)j;
+    int complete = s->n_ranks && s->rank[0].said_done && !s->gap;
+
     for (size_t i = 0; i < s->n_ranks; i++)
         s->rank[i].link = 0;
+    if (!complete && !s->whole && !d->is_private)
+        refill_metrics(d, j, s);
 }

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "launcher/spark.h"
 
 enum { STAGES_MAX = 64, NAME_MAX_BYTES = 48, BAR = 24, REDRAW_MS = 100, WIDTH_MAX = 400 };
 
@@ -23,6 +24,7 @@ struct row {
     long step, total;             /* of training */
     long phase_step, phase_total; /* of another phase */
     double loss, rate;            /* NAN: not known */
+    struct spark losses, rewards; /* of training */
     double began, first_time;     /* of the stage; of the first step seen */
     long first_step;
     double took;      /* once ended */
@@ -104,7 +106,7 @@ static int is(const struct row *r, const char *state)
 }
 
 /* "step 120/375  1234 tokens/s  loss 0.532  accuracy 0.61" */
-static void add_figures(struct str *out, const struct row *r)
+static void add_figures(struct str *out, const struct progress *p, const struct row *r)
 {
     if (is(r, "waiting") && r->total > 0)
         str_addf(out, "%ld steps to do", r->total);
@@ -114,6 +116,14 @@ static void add_figures(struct str *out, const struct row *r)
         str_addf(out, "  %.0f tokens/s", r->rate);
     if (!isnan(r->loss))
         str_addf(out, "  loss %.4f", r->loss);
+    if (p->tty && p->utf8 && r->losses.n > 1) {
+        str_add_char(out, ' ');
+        spark_write(&r->losses, out);
+    }
+    if (p->tty && p->utf8 && r->rewards.n > 1) {
+        str_add(out, "  reward ");
+        spark_write(&r->rewards, out);
+    }
     if (r->metric[0])
         str_addf(out, "  %s", r->metric);
 }
@@ -164,7 +174,7 @@ static void add_line(struct str *out, const struct progress *p, const struct row
     str_addf(out, "%-6s %s", r->name, colour);
     add_bar(out, p, share < 1 ? share : 1);
     str_addf(out, "%s ", *colour ? "\033[0m" : "");
-    add_figures(out, r);
+    add_figures(out, p, r);
     add_tail(out, r, now);
 }
 
@@ -287,7 +297,7 @@ static void plain(struct progress *p, const struct row *r, double now)
     struct str line = {0};
 
     str_addf(&line, "%s: ", r->name);
-    add_figures(&line, r);
+    add_figures(&line, p, r);
     add_tail(&line, r, now);
     progress_say(p, str_get(&line));
     str_fini(&line);
@@ -392,7 +402,18 @@ static void take_progress(struct progress *p, struct row *r, const Hone__V1__Pro
     plain_step(p, r);
 }
 
-/* The newest line of metrics.jsonl that is about validation: what people want to see. */
+static void take_training(struct row *r, const json_t *o)
+{
+    double loss = NAN, reward = NAN;
+    struct err e;
+
+    json_get_double(o, "loss", 0, &loss, &e);
+    json_get_double(o, "reward", 0, &reward, &e);
+    spark_add(&r->losses, loss);
+    spark_add(&r->rewards, reward);
+}
+
+/* A line of metrics.jsonl: training's curves, and the newest about validation. */
 static void take_metric(struct row *r, const char *text)
 {
     static const char *const wanted[] = {"accuracy", "top1_accuracy", "nll"};
@@ -402,7 +423,10 @@ static void take_metric(struct row *r, const char *text)
 
     if (json_parse("metric", text, strlen(text), &o, &e))
         return;
-    if (!json_get_string(o, "split", 0, &split, &e) && !strcmp(split, "validation"))
+    json_get_string(o, "split", 0, &split, &e);
+    if (!strcmp(split, "train"))
+        take_training(r, o);
+    if (!strcmp(split, "validation"))
         for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
             double x = NAN;
 

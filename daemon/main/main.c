@@ -1,7 +1,7 @@
 /* honed: the control daemon.
  *
  *     honed [--state DIR] [--listen ADDRESS]...
- *     honed token ... | honed cert ...                     (daemon/main/commands.h)
+ *     honed token | cert | backup | verify ...             (daemon/main/commands.h)
  *     honed --state DIR --listen ADDRESS --owner FD        (started by hone run)
  *
  * One daemon per state folder: it holds DIR/lock as long as it lives. It may be ended and
@@ -54,9 +54,11 @@ static const struct arg_flag flags[] = {
 
 static const struct arg_spec spec = {
     "honed",
-    "[--state DIR] [--listen ADDRESS]... | token ... | cert ...",
+    "[--state DIR] [--listen ADDRESS]... | token | cert | backup | verify ...",
     "The daemon: queues jobs, schedules their stages, starts workers, streams metrics.\n\n"
     "  honed token --help   tokens that let people in over the network\n"
+    "  honed backup FILE    copies the jobs of a daemon, while it runs\n"
+    "  honed verify         checks the file with a daemon's jobs\n"
     "  honed cert --help    certificates for TLS, which TCP always has",
     flags,
     0,
@@ -173,15 +175,29 @@ static void stop(struct server *s)
         close(s->lock);
 }
 
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv, struct err *e);
+} commands[] = {{"token", token_main},
+                {"cert", cert_main},
+                {"backup", backup_main},
+                {"verify", verify_main}};
+
+/* -1: it is none of the commands. */
 static int command(int argc, char **argv)
 {
     struct err e;
-    int rc =
-        !strcmp(argv[0], "token") ? token_main(argc, argv, &e) : cert_main(argc, argv, &e);
+    int rc;
 
-    if (rc < 0)
-        err_print(&e, "hone");
-    return standard_close("honed", rc < 0 ? err_exit_status(rc) : 0);
+    for (size_t i = 0; argc > 0 && i < sizeof commands / sizeof *commands; i++) {
+        if (strcmp(argv[0], commands[i].name) != 0)
+            continue;
+        rc = commands[i].run(argc, argv, &e);
+        if (rc < 0)
+            err_print(&e, "hone");
+        return standard_close("honed", rc < 0 ? err_exit_status(rc) : 0);
+    }
+    return -1;
 }
 
 int main(int argc, char **argv)
@@ -192,8 +208,9 @@ int main(int argc, char **argv)
     int rc;
 
     standard_open();
-    if (argc > 1 && (!strcmp(argv[1], "token") || !strcmp(argv[1], "cert")))
-        return command(argc - 1, argv + 1);
+    rc = command(argc - 1, argv + 1);
+    if (rc >= 0)
+        return rc;
     rc = args_parse(&spec, argc, argv, &o, &e);
     if (rc == ARGS_HELP)
         return standard_close("honed", 0);

@@ -143,8 +143,16 @@ int store_open(struct store **out, const char *dir, enum store_kind kind, struct
     if (!s)
         return err_set(e, ERR_NOMEM, "open the store: out of memory");
     rc = file_join(s->path, sizeof s->path, dir, "jobs.db", e);
-    if (!rc && sqlite3_open(s->path, &s->db))
+    if (!rc &&
+        sqlite3_open_v2(s->path, &s->db,
+                        kind == STORE_READ ? SQLITE_OPEN_READONLY
+                                           : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+                        NULL))
         rc = store_fail(s, "open", e);
+    if (!rc && kind == STORE_READ) {
+        *out = s;
+        return 0;
+    }
     if (!rc) {
         sqlite3_busy_timeout(s->db, 2000);
         rc = execute(s,

@@ -19,8 +19,9 @@
 struct store;
 
 /* Durable: an acknowledged write survives power loss. Ephemeral: the state of a private
- * daemon, which goes with it; nothing is synced. */
-enum store_kind { STORE_DURABLE, STORE_EPHEMERAL };
+ * daemon, which goes with it; nothing is synced. Read: another daemon's, left as it is, for
+ * store_backup(), store_verify() and loading. */
+enum store_kind { STORE_DURABLE, STORE_EPHEMERAL, STORE_READ };
 int store_open(struct store **out, const char *dir, enum store_kind kind, struct err *e);
 void store_close(struct store *s);
 uint64_t store_epoch(const struct store *s);

@@ -4,6 +4,7 @@
  * goes on behind the last one seen, so nothing is missed and nothing comes twice. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "launcher/events.h"
 #include "launcher/jobs.h"
@@ -102,6 +103,9 @@ static int watch(const struct options *o, int *status, struct err *e)
         rc = args_long("--after", o->after, 0, 1L << 62, &after, e);
     if (rc)
         return rc;
+    /* On a terminal the past as well: its curves. */
+    if (after < 0 && !o->json && isatty(STDERR_FILENO))
+        after = 0;
     w.has_seen = after >= 0;
     w.seen = after >= 0 ? (uint64_t)after : 0;
     w.progress = progress_new();

@@ -204,33 +204,56 @@ expect 0 "$hone" resume 4
 await_state 4 done 60
 same whole four
 
+echo "a stage that ends while no daemon is there: nothing of it is lost"
+expect 0 "$hone" submit job.yaml "${long[@]}" --stages sft --out away
+job=$(sed -n 's/^job \([0-9]*\) .*/\1/p' out)
+await "away/sft/checkpoint-*"
+kill_honed
+for _ in $(seq 600); do
+    [ -z "$(workers)" ] && break
+    sleep 0.1
+done
+[ -d away/sft/final ] || fail "the stage did not end"
+start_honed
+await_state "$job" done 20
+"$hone" watch "$job" --after 0 --json >events.away
+python3 - <<'PY' || fail "points are missing"
+import json
+want = [json.loads(l) for l in open("away/sft/metrics.jsonl")]
+got = [e["data"] for e in map(json.loads, open("events.away")) if e["event"] == "metric"]
+assert len(got) == len(want) and all(w in got for w in want), (len(got), len(want))
+PY
+expect 0 "$bin/honed" backup copy.db
+expect 0 "$bin/honed" verify
+expect 2 "$bin/honed" backup copy.db
+
 echo "a worker that hangs is named, ended and started again"
 expect 0 "$hone" submit job.yaml "${long[@]}" --out five
 await "five/sft/checkpoint-*"
 kill -STOP "$(workers sft)"
-await_state 5 done 90
+await_state 6 done 90
 same whole five
-"$hone" watch 5 --after 0 --json >events.5
+"$hone" watch 6 --after 0 --json >events.5
 grep -q 'rank 0 on .*(process [0-9]*) was not heard for' events.5 || fail "nobody is named"
 
 echo "cancel, retry, skip, retry from a stage"
 expect 0 "$hone" submit job.yaml "${long[@]}" --out six
 await "six/sft/checkpoint-*"
-expect 0 "$hone" cancel 6
-await_state 6 stopped 20
-expect 3 "$hone" watch 6
-expect 2 "$hone" pause 6
-expect 0 "$hone" retry 6
-await_state 6 done 60
+expect 0 "$hone" cancel 7
+await_state 7 stopped 20
+expect 3 "$hone" watch 7
+expect 2 "$hone" pause 7
+expect 0 "$hone" retry 7
+await_state 7 done 60
 same whole six
-expect 0 "$hone" retry 6 rm
-await_state 6 done 60
+expect 0 "$hone" retry 7 rm
+await_state 7 done 60
 same whole six
 expect 0 "$hone" submit job.yaml "${long[@]}" --out seven
-expect 2 "$hone" skip 7 sft
-says "hone skip 7"
-expect 0 "$hone" skip 7 ppo
-await_state 7 done 60
+expect 2 "$hone" skip 8 sft
+says "hone skip 8"
+expect 0 "$hone" skip 8 ppo
+await_state 8 done 60
 [ -d seven/rm/final ] && [ ! -d seven/ppo ] || fail "ppo was not skipped"
 
 echo "a bad job is not tried again; logs, metrics, rm"

@@ -66,6 +66,17 @@ static int undoes(int what)
     return what == RESUME || what == RETRY || what == CANCEL;
 }
 
+void sim_submit(struct sim *s, int client, int fact)
+{
+    struct sim_client *c = &s->client[client];
+
+    if (!c->hello || c->busy)
+        return;
+    c->what = SUBMIT;
+    c->fact = fact;
+    submit(s, c);
+}
+
 static void ask_job(struct sim *s, struct sim_client *c)
 {
     struct sim_fact *f = &s->fact[c->fact];

@@ -5,6 +5,7 @@
 #ifndef TESTS_SIM_SIM_H
 #define TESTS_SIM_SIM_H
 
+#include <setjmp.h>
 #include <stdint.h>
 
 #include "base/rng.h"
@@ -79,10 +80,13 @@ struct sim {
     struct io io; /* first */
     struct daemon d;
     struct store *store;
+    jmp_buf death;
+    int dies;       /* in so many calls of the outside world, 0: not planned */
     int up, broken; /* the daemon lives; nothing fails any more when 0 */
     struct rng r;
     uint64_t seed;
     double now, wake;
+    int workers; /* ranks of every stage */
     char dir[64], file[96], state[96];
     struct sim_conn conn[SIM_CONNS];
     struct sim_process process[SIM_PROCESSES];
@@ -121,6 +125,7 @@ int sim_is_finished(const struct sim *s, uint64_t job, const char *stage);
 /* client.c */
 void sim_client_hear(struct sim *s, int client);
 void sim_client_act(struct sim *s, int client, int calm);
+void sim_submit(struct sim *s, int client, int fact);
 int sim_stage_index(const char *name);
 /* After every event. */
 void sim_check_facts(struct sim *s);

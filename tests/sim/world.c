@@ -50,6 +50,13 @@ static struct sim *sim_of(struct io *io)
     return (struct sim *)io;
 }
 
+/* A SIGKILL in the middle of the daemon's work: right after something it did outside. */
+static void perhaps_die(struct sim *s)
+{
+    if (s->dies && --s->dies == 0)
+        longjmp(s->death, 1);
+}
+
 /* ---- connections ---- */
 
 static struct sim_conn *find_conn(struct sim *s, uint64_t id)
@@ -133,6 +140,7 @@ static void io_send(struct io *io, uint64_t id, const void *p, size_t n)
 
     if (c && !c->goodbye)
         str_add_bytes(&c->down, p, n);
+    perhaps_die(sim_of(io));
 }
 
 static size_t io_unsent(struct io *io, uint64_t id)
@@ -226,6 +234,7 @@ static int io_spawn(struct io *io, const struct io_command *c, uint64_t *child,
     s->n_processes++;
     sim_trace(s, "process %d starts: %s job %llu attempt %u", s->n_processes - 1,
               p->is_check ? "check" : p->stage, (unsigned long long)p->job, p->attempt);
+    perhaps_die(s);
     return 0;
 }
 
@@ -274,7 +283,8 @@ void sim_end_process(struct sim *s, int process, int status, int signal)
 int sim_tell_end(struct sim *s, int process)
 {
     static const char verdict[] =
-        "{\"problems\": [], \"plan\": {\"name\": \"toy\", \"workers\": 1, \"threads\": %d, "
+        "{\"problems\": [], \"plan\": {\"name\": \"toy\", \"workers\": %d, \"threads\": "
+        "%d, "
         "\"stages\": [{\"name\": \"sft\", \"needs\": [], \"peak_bytes\": 100}, "
         "{\"name\": \"rm\", \"needs\": []}, "
         "{\"name\": \"ppo\", \"needs\": [\"sft\", \"rm\"]}]}}";
@@ -285,7 +295,7 @@ int sim_tell_end(struct sim *s, int process)
     if (p->alive || p->told || !p->child || !s->up)
         return 0;
     p->told = 1;
-    snprintf(text, sizeof text, verdict, 1 + process % 3);
+    snprintf(text, sizeof text, verdict, s->workers, 1 + process % 3);
     if (p->is_check)
         how.out = text;
     s->io.events->exited(s->io.ctx, p->child, &how);
@@ -313,6 +323,7 @@ static void io_kill(struct io *io, uint64_t child, int signal)
             p->stopping = 1;
         }
     }
+    perhaps_die(s);
 }
 
 /* ---- time ---- */
@@ -388,7 +399,7 @@ void sim_start_daemon(struct sim *s)
 void sim_kill_daemon(struct sim *s)
 {
     sim_trace(s, "the daemon is killed");
-    s->up = 0;
+    s->up = s->dies = 0;
     daemon_fini(&s->d);
     store_close(s->store);
     for (int i = 0; i < SIM_CONNS; i++)
@@ -414,13 +425,14 @@ void sim_open(struct sim *s, uint64_t seed)
     rng_init(&s->r, rng_key(seed, 77, 0, 0));
     s->now = 100;
     s->next_id = 1;
-    s->broken = 1;
+    s->broken = s->workers = 1;
     for (int i = 0; i < SIM_CONNS; i++)
         s->conn[i].worker = s->conn[i].client = -1;
     for (int i = 0; i < SIM_CLIENTS; i++)
         s->client[i].conn = s->client[i].watching = -1;
     /* The same name each time: messages with it in them have to be the same. */
     snprintf(s->dir, sizeof s->dir, "%s/hone-sim-%ld", where, (long)getpid());
+    file_remove_tree(s->dir, &e); /* of one that failed */
     sim_check(s, !file_make_dirs(s->dir, &e));
     snprintf(s->file, sizeof s->file, "%s/job.yaml", s->dir);
     snprintf(s->state, sizeof s->state, "%s/state", s->dir);

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# SIGKILL of the daemon, a worker and the watching client at random times, over RUNS jobs
+# (40): every job ends in the same bits as an undisturbed one, its watcher has each event
+# once, and no process is left.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+bin=${HONE_BIN:?the folder of hone, honed and hone-worker}
+runs=${RUNS:-40}
+for program in hone honed hone-worker; do
+    [ -x "$bin/$program" ] || { echo "skipped: $bin/$program is not built"; exit 77; }
+done
+command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
+
+dir=$(mktemp -d /tmp/hone-e2e-XXXXXX)
+honed=
+tidy() {
+    [ -z "$honed" ] || kill -KILL "$honed" 2>/dev/null || true
+    for pid in $(workers); do kill -KILL "$pid" 2>/dev/null || true; done
+    rm -rf "$dir"
+}
+trap tidy EXIT
+export TMPDIR=$dir XDG_STATE_HOME=$dir/state XDG_CONFIG_HOME=$dir/config
+unset XDG_RUNTIME_DIR HONE_TO
+python3 "$here/make_tiny.py" "$dir"
+cd "$dir"
+hone=$bin/hone
+set=(--set stages.sft.epochs=8 --set stages.rm.epochs=3 --set stages.ppo.epochs=4)
+RANDOM=${SEED:-1}
+
+fail() {
+    echo "FAILED: run $run: $*"
+    tail -30 honed.log | sed 's/^/  honed: /'
+    exit 1
+}
+workers() {
+    local pid
+    for pid in $(cd /proc && echo [0-9]*); do
+        { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null |
+            grep -q "hone-worker $dir/" && echo "$pid"
+    done
+    return 0
+}
+start_honed() {
+    "$bin/honed" >>honed.log 2>&1 &
+    honed=$!
+    for _ in $(seq 500); do
+        "$hone" ps >/dev/null 2>&1 && return
+        sleep 0.02
+    done
+    fail "honed does not start"
+}
+start_watch() { # goes on where the last one was
+    local after
+    after=$(python3 -c '
+import json, sys
+seen = 0
+for line in open(sys.argv[1]):
+    if line.endswith("\n"):
+        seen = json.loads(line).get("seq", seen)
+print(seen)' "$1")
+    # What a killed one wrote last may be cut.
+    python3 - "$1" <<'PY'
+import sys
+text = open(sys.argv[1]).read()
+open(sys.argv[1], "w").write(text[: text.rfind("\n") + 1])
+PY
+    "$hone" watch "$job" --after "$after" --json >>"$1" 2>/dev/null &
+    watch=$!
+}
+
+"$hone" run job.yaml "${set[@]}" --out whole >/dev/null 2>&1
+start_honed
+kills=0
+for run in $(seq "$runs"); do
+    job=$("$hone" submit job.yaml "${set[@]}" --out "run-$run" --json |
+        python3 -c 'import json,sys; print(json.load(sys.stdin)["job"]["id"])')
+    : >events
+    start_watch events
+    for _ in $(seq $((1 + RANDOM % 3))); do
+        sleep "0.$((RANDOM % 10))$((RANDOM % 10))"
+        case $((RANDOM % 3)) in
+        0)
+            kill -KILL "$honed"
+            wait "$honed" 2>/dev/null || true
+            start_honed
+            ;;
+        1)
+            victims=$(workers)
+            [ -z "$victims" ] || kill -KILL "${victims%%$'\n'*}" 2>/dev/null || true
+            ;;
+        2)
+            kill -KILL "$watch" 2>/dev/null || true
+            wait "$watch" 2>/dev/null || true
+            start_watch events
+            ;;
+        esac
+        kills=$((kills + 1))
+    done
+    wait "$watch" || fail "hone watch: exit status $?"
+    [ -z "$(workers)" ] || fail "a worker is left"
+    for stage in sft rm ppo; do
+        cmp "whole/$stage/final/model.safetensors" \
+            "run-$run/$stage/final/model.safetensors" || fail "$stage differs"
+    done
+    python3 - "run-$run" <<'PY' || fail "events"
+import json, sys
+events = [json.loads(l) for l in open("events")]
+events = [e for e in events if "seq" in e]
+seqs = [e["seq"] for e in events]
+assert seqs == list(range(1, len(seqs) + 1)), "a hole or a repeat"
+points = {}
+for e in events:
+    if e["event"] == "metric":
+        points.setdefault(e["stage"], []).append(json.dumps(e["data"]))
+for stage in ("sft", "rm", "ppo"):
+    want = [json.dumps(json.loads(l)) for l in open(f"{sys.argv[1]}/{stage}/metrics.jsonl")]
+    got = points[stage]
+    assert len(got) == len(set(got)), (stage, "a point came twice")
+    assert set(want) <= set(got), (stage, "a point is missing")
+PY
+    "$hone" rm "$job" --yes --files >/dev/null
+done
+kill -TERM "$honed"
+wait "$honed" || fail "honed: exit status $?"
+honed=
+echo "daemon kills: $runs runs, $kills kills: all well"
