@@ -79,6 +79,8 @@ static void beat(int process, long step0, long step1)
     Hone__V1__Up up = HONE__V1__UP__INIT;
     Hone__V1__Heartbeat h = HONE__V1__HEARTBEAT__INIT;
 
+    if (conn < 0) /* it was ended */
+        return;
     up.heartbeat = &h;
     h.phase = (char *)"train";
     h.has_step = 1;
