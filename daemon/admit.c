@@ -15,6 +15,7 @@
 #include "daemon/folder.h"
 #include "daemon/notify.h"
 #include "daemon/plan.h"
+#include "daemon/roots.h"
 #include "daemon/show.h"
 
 enum { PRIORITY_MAX = 100, REQUEST_ID_MAX = 64 };
@@ -90,6 +91,9 @@ static int read_request(struct daemon *d, struct admission *a,
 
     if (in->file[0] != '/' || (in->out && in->out[0] != '/'))
         return err_set(e, ERR_CONFIG, "submit: paths must be absolute");
+    if (roots_check(d->roots, in->file, e) ||
+        (in->out && roots_check(d->roots, in->out, e)))
+        return e->code;
     if (!file_exists(in->file))
         return err_errno(e, ERR_CONFIG, errno, "read %s", in->file);
     a->file = arena_strdup(&a->arena, in->file);

@@ -38,6 +38,7 @@ struct daemon {
     const char *address; /* where workers dial */
     const char *state;   /* folder */
     char worker[FILE_PATH_MAX];
+    const char *roots;  /* folders that jobs may use, daemon/roots.h; NULL: any */
     struct auth *auth;  /* borrowed; NULL: nobody comes over the network */
     struct access self; /* whom a peer on a Unix socket turns out to be */
     struct resources resources;

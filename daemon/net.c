@@ -150,7 +150,7 @@ static void on_written(uv_write_t *request, int status)
     struct net_write *w = (struct net_write *)request;
     struct net_conn *c = request->handle->data;
 
-    mem_free(w->buf.base);
+    mem_free(w->bytes);
     mem_free(w);
     if (uv_is_closing(&c->u.handle))
         return;
@@ -183,12 +183,13 @@ int net_write(uv_stream_t *s, const char *p, size_t n, uv_write_cb written)
         return 0;
     w = waiting > SENT_MAX ? NULL : mem_alloc(sizeof *w);
     if (w)
-        w->buf = uv_buf_init(mem_alloc(n), (unsigned)n);
-    if (w && w->buf.base) {
-        memcpy(w->buf.base, p, n);
-        if (!uv_write(&w->request, s, &w->buf, 1, written))
+        w->bytes = mem_alloc(n);
+    if (w && w->bytes) {
+        memcpy(w->bytes, p, n);
+        buf = uv_buf_init(w->bytes, (unsigned)n);
+        if (!uv_write(&w->request, s, &buf, 1, written))
             return 0;
-        mem_free(w->buf.base);
+        mem_free(w->bytes);
     }
     mem_free(w);
     return -1;

@@ -42,7 +42,7 @@ void net_handle_gone(uv_handle_t *h); /* data: the connection */
  * gets a struct net_write. -1: the stream is to be given up. */
 struct net_write {
     uv_write_t request;
-    uv_buf_t buf;
+    char *bytes;
 };
 int net_write(uv_stream_t *s, const char *p, size_t n, uv_write_cb written);
 

@@ -214,7 +214,7 @@ static void on_delivered(uv_write_t *request, int status)
     struct net_conn *c = of_bridge(request->handle);
 
     (void)status; /* the server has gone: on_server() hears of it */
-    mem_free(w->buf.base);
+    mem_free(w->bytes);
     mem_free(w);
     if (!uv_is_closing(&c->u.handle))
         net_resume(c);

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/standard.h"
 #include "worker/dist/cluster.h"
+#include "worker/link/confine.h"
 #include "worker/link/link.h"
 #include "worker/train/run.h"
 #include "worker/verb/verb.h"
@@ -188,7 +189,10 @@ static int train(int argc, char **argv)
 static int run(int argc, char **argv)
 {
     const struct verb *v = argc > 1 ? verb_find(argv[1]) : NULL;
+    struct err e;
 
+    if (confine(&e))
+        return verb_result(e.code, &e);
     if (argc == 2 && !strcmp(argv[1], "--version")) {
         printf("hone-worker %s\n", HONE_VERSION);
         return 0;

@@ -25,10 +25,11 @@
 #include "daemon/lock.h"
 #include "daemon/main/commands.h"
 #include "daemon/main/listen.h"
+#include "daemon/roots.h"
 
 struct options {
     const char *state, *owner;
-    struct arg_list listen;
+    struct arg_list listen, root;
     int version;
 };
 
@@ -37,6 +38,7 @@ struct server {
     int lock, owner_fd;
     struct listening listening;
     struct auth *auth;
+    struct str roots;
     struct store *store;
     struct io *io;
     struct daemon daemon;
@@ -48,9 +50,14 @@ static const struct arg_flag flags[] = {
              "unix:PATH (default: unix:STATE/socket), tcp:HOST:PORT, https:HOST:PORT, "
              "http:HOST:PORT (repeatable)",
              struct options, listen),
+    ARG_LIST("--root", "DIR",
+             "a folder that jobs may use, and no other (repeatable; default: whatever "
+             "honed's user may)",
+             struct options, root),
     ARG_VALUE("--owner", "FD", "private: end when this descriptor's peer has gone",
               struct options, owner),
-    ARG_SWITCH("--version", "print the version", struct options, version), ARG_END};
+    ARG_SWITCH("--version", "print the version", struct options, version),
+    ARG_END};
 
 static const struct arg_spec spec = {
     "honed",
@@ -125,6 +132,8 @@ static int start(struct server *s, const struct options *o, struct err *e)
     if (!rc)
         rc = auth_open(&s->auth, s->state, e);
     if (!rc)
+        rc = roots_open(&o->root, &s->roots, e);
+    if (!rc)
         rc = listen_open(&s->listening, s->state, &o->listen, s->auth, e);
     if (rc)
         return rc;
@@ -134,6 +143,7 @@ static int start(struct server *s, const struct options *o, struct err *e)
     daemon_init(&s->daemon, s->io, s->store, s->state, s->listening.address,
                 s->owner_fd >= 0);
     s->daemon.auth = s->auth;
+    s->daemon.roots = s->roots.len ? s->roots.s : NULL;
     rc = listen_start(&s->listening, s->io, e);
     if (!rc)
         rc = launch_find("hone-worker", s->daemon.worker, sizeof s->daemon.worker, e);
@@ -169,6 +179,7 @@ static void stop(struct server *s)
     store_close(s->store);
     listen_close(&s->listening);
     auth_close(s->auth);
+    str_fini(&s->roots);
     if (s->owner_fd >= 0 && s->lock >= 0)
         remove_state(s);
     if (s->lock >= 0)

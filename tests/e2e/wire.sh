@@ -189,6 +189,35 @@ else
         fail "the client misses events"
 fi
 
+echo "hone from another place: a context with an authority and a token, or a certificate"
+mkdir -p .config/hone
+cp state/tls/ca.crt .config/hone/lab.crt
+cp viewer.token carol/carol.crt carol/carol.key .config/hone/
+cat >.config/hone/config.yaml <<YAML
+default: lab
+daemons:
+  lab: {address: "localhost:$tcp", authority: lab.crt, token_file: viewer.token}
+  boss: {address: "127.0.0.1:$tcp", authority: lab.crt, certificate: carol.crt, key: carol.key}
+  wrong: {address: "127.0.0.1:$tcp", token_file: viewer.token}
+YAML
+hone=$bin/hone
+expect 0 "$hone" ps
+says "operator-1"
+expect 0 "$hone" show 1 --to boss --json
+expect 0 "$hone" watch 1 --after 0 --json
+[ "$(grep -c . out)" -ge "$(grep -c '^id: ' whole)" ] || fail "hone watch misses events"
+expect 5 "$hone" cancel 1 # a viewer may not
+says "viewer-1 may look"
+expect 5 "$hone" ps --to wrong # an authority that it does not know
+says "not trusted"
+expect 4 "$hone" ps --to 127.0.0.1:1
+expect 0 env HONE_AUTHORITY=state/tls/ca.crt "HONE_TOKEN=$(cat admin.token)" \
+    "$hone" show 1 --to "tcp:127.0.0.1:$tcp"
+chmod 644 .config/hone/viewer.token
+expect 2 "$hone" ps
+says "chmod 600"
+chmod 600 .config/hone/viewer.token
+
 echo "hostile input"
 python3 "$here/hostile.py" --socket state/socket --tcp "$tcp" --http "$http" \
     --token viewer.token --ca state/tls/ca.crt --pid "$honed" >hostile 2>&1 ||
@@ -202,6 +231,46 @@ expect 0 "$bin/honed" token revoke viewer-1 --state state
 call /hone.v1.Hone/List '{}' "${viewer[@]}"
 status 401
 ! grep -qF "$(cat operator.token)" log || fail "a token is in the log"
+stop
+
+echo "jobs stay in the folders that --root allows"
+mkdir inside outside
+cp job.yaml inside/job.yaml
+cp -r model *.jsonl inside/
+cp inside/*.jsonl outside/
+ln -s "$dir/outside" inside/link
+ln -s "$dir/job.yaml" inside/linked.yaml
+start --listen http:127.0.0.1:0 --root "$dir/inside"
+submit() { call /hone.v1.Hone/Submit "{\"file\": \"$1\"${2:+, $2}}" "${operator[@]}"; }
+for file in "$dir/job.yaml" /etc/passwd "$dir/inside/../job.yaml" "$dir/inside/linked.yaml" \
+    "$dir/inside/none/../../job.yaml"; do
+    submit "$file"
+    status 403
+    says "outside the folders"
+done
+submit "$dir/inside/job.yaml" "\"out\": \"$dir/outside/run\""
+status 403
+submit "$dir/inside/job.yaml" "\"out\": \"$dir/inside/link/run\""
+status 403
+[ ! -e outside/run ] || fail "a folder was made outside"
+if ! HONE_CONFINE=$dir/inside "$bin/hone-worker" --version >/dev/null 2>err; then
+    says "cannot confine"
+    submit "$dir/inside/job.yaml"
+    [ "$code" != 200 ] || fail "a job runs that nothing holds"
+    echo "  left out: this kernel has no Landlock"
+else
+    for data in "$dir/outside/train.jsonl" "$dir/inside/link/train.jsonl" /etc/shadow \
+        "$dir/state/credentials"; do
+        submit "$dir/inside/job.yaml" "\"set\": [\"data.train=$data\", \"data.format={kind: jsonl}\"]"
+        status 422
+        says "Permission denied"
+    done
+    submit "$dir/inside/job.yaml"
+    status 200
+    expect 0 curl -sN -m 60 "${operator[@]}" "http://127.0.0.1:$http/hone.v1.Hone/Watch?id=2"
+    grep -q '"state": "done"' out || fail "a job inside does not end well"
+    [ -d inside/runs/tiny-1/ppo/final ] || fail "no result"
+fi
 stop
 
 if command -v openssl >/dev/null; then
