@@ -27,6 +27,7 @@ enum {
     ALIAS = 1024, /* floats: rows at such strides share a few cache sets */
     TILE_M_MAX = 16,
     TILE_N_MAX = 32,
+    PANELS_ENOUGH = 8, /* so many make a strip's way into L1 cheap */
     STRIPS_MAX = 8,
 };
 
@@ -251,7 +252,8 @@ static long group_room(const struct product *p)
 }
 
 /* Columns are split before rows: a column's panel is then packed by one task, and a strip
- * of a serves many panels. Two tasks a thread let a disturbed thread do less. */
+ * of a serves many panels. Two tasks a thread let a disturbed thread do less: of columns,
+ * where panels are packed and there are enough, else of rows. */
 static void split(struct product *p, double work)
 {
     const struct matmul_args *a = p->a;
@@ -261,6 +263,8 @@ static void split(struct product *p, double work)
     p->row_tasks = p->column_tasks = 1;
     if (team > 1) {
         columns = p->panels % team && p->panels < 4L * team ? p->panels : team;
+        if (!p->packed && !p->copy_strip && p->panels >= 2L * team * PANELS_ENOUGH)
+            columns = 2L * team;
         p->column_tasks = cpu_min(p->panels, columns);
         p->row_tasks = cpu_min(cpu_ceil_div(2L * team, p->column_tasks), strips);
     }
@@ -290,8 +294,8 @@ int cpu_matmul(const struct matmul_args *a)
     rc = kept_panels(a, p.loops, p.panels, &p.packed);
     if (rc)
         return rc;
-    split(&p, work);
     p.copy_strip = a->trans_a || a->lda % ALIAS == 0;
+    split(&p, work);
     p.plain_panels =
         a->M <= p.loops->plain_most && !a->trans_b && !p.packed && a->ldb % ALIAS != 0;
     p.strip_floats = TILE_M_MAX * (p.k_chunk + STRIP_PAD);

@@ -190,7 +190,7 @@ class Bench:
         ids = json.loads(run([a.hone_bin / "tok_bench", a.model, self.texts, 1])["text"])
         length = ids["tokens"] / n + 2
         self.row("predict", "`hone predict` f32, tokenizing and printing included",
-                 lambda: self.hone.predict("predict", model, self.texts, None),
+                 lambda: self.hone.predict("predict", model, self.texts),
                  lambda: self.peer.bench("predict", threads=a.threads, pad="batch",
                                          seconds=3 if a.quick else 8),
                  self.bound(MINILM, 400, "forward_tokens_s") / length, "texts/s", "1.2×")

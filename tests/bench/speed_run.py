@@ -55,6 +55,13 @@ def worker_ranks(out):
     return found
 
 
+def line_count(path):
+    try:
+        return path.read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
 class Neighbour:
     """One process that does nothing but use a core."""
 
@@ -181,11 +188,11 @@ class Hone:
         return path
 
     def train_run(self, case, model, stage, steps, threads, precision="f32", workers=1):
-        """One run of WARM + steps steps; figures of its stage. The CPU time of steps is that
-        of the run less that of one with WARM steps, measured once a case."""
+        """One run of WARM + steps steps; figures of its stage. CPU time is the workers'
+        between the lines of the metrics for the last step of WARM and for the last."""
+        job = self.job(model, stage, WARM + steps, threads, precision, workers)
         out = self.folder / f"run-{self.n}"
-        p = self.start(self.job(model, stage, WARM + steps, threads, precision, workers),
-                       out, workers)
+        p = self.watch(job, out, out / stage / "metrics.jsonl", WARM + steps, workers)
         lines = [json.loads(x) for x in
                  (out / stage / "metrics.jsonl").read_text().splitlines()]
         lines = [x for x in lines if x["split"] == "train"]
@@ -196,43 +203,40 @@ class Hone:
         shutil.rmtree(out)
         least = self.steps.setdefault(case, took)
         self.steps[case] = [min(a, b) for a, b in zip(least, took)]
-        key = ("cpu", case)
-        if key not in self.steps:
-            out = self.folder / f"run-{self.n}-short"
-            self.steps[key] = self.start(
-                self.job(model, stage, WARM, threads, precision, workers), out,
-                workers)["cpu"]
-            shutil.rmtree(out)
         timed = sum(tokens[WARM:])
         return {"mean": timed / sum(took[WARM:]),
                 "best": timed / sum(self.steps[case][WARM:]),
-                "cpu": timed / max(1e-9, p["cpu"] - self.steps[key]),
+                "cpu": timed / max(1e-9, p["cpu"]),
                 "peak": peak / 2**20, "others": p["others"]}
 
-    def start(self, job, out, workers):
-        if workers == 1:
-            return run([self.bin / "hone-worker", job, "--out", out])
-        return self.start_ranks(job, out, workers)
-
-    def start_ranks(self, job, out, workers):
-        """As run(), and counts the job's worker processes: as many ranks must train."""
-        (busy, own), start, most = machine_busy(), time.perf_counter(), 0
-        p = subprocess.Popen([self.bin / "hone", "run", job, "--out", out],
-                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        cpu = 0
-        while p.poll() is None:
-            ranks = worker_ranks(out)
-            most = max(most, len(ranks))
-            cpu = max(cpu, sum(ranks.values()))
-            time.sleep(0.05)
-        said = p.communicate()[1].strip().splitlines()[-3:]
+    def watch(self, job, out, metrics, steps, workers):
+        """A whole run: `hone-worker` itself for one rank, `hone run` for several, of which
+        as many must train as were asked for."""
+        cmd = ([self.bin / "hone-worker"] if workers == 1 else [self.bin / "hone", "run"])
+        (busy, own), start = machine_busy(), time.perf_counter()
+        with open(self.folder / "said", "w+") as said:
+            p = subprocess.Popen(cmd + [job, "--out", out], stdout=subprocess.DEVNULL,
+                                 stderr=said)
+            first = last = None
+            most = 0
+            while p.poll() is None:
+                time.sleep(0.01)
+                done = line_count(metrics)
+                if (first is None and done >= WARM) or (last is None and done >= steps):
+                    ranks = worker_ranks(out)
+                    most = max(most, len(ranks))
+                    first = sum(ranks.values()) if first is None else first
+                    last = sum(ranks.values()) if done >= steps else None
+            took = time.perf_counter() - start
+            said.seek(0)
+            text = " / ".join(said.read().strip().splitlines()[-3:])[:300]
         if p.returncode:
-            raise Failed(f"hone run: exit {p.returncode}: {' / '.join(said)[:300]}")
+            raise Failed(f"{cmd[0].name}: exit {p.returncode}: {text}")
         if most < workers:
             raise Failed(f"{workers} workers were asked for, {most} trained")
-        took, (busy2, _) = time.perf_counter() - start, machine_busy()
-        return {"seconds": took, "cpu": cpu,
-                "others": max(0.0, (busy2 - busy - cpu) / took)}
+        busy2, own2 = machine_busy()
+        return {"cpu": (last or 0) - (first or 0),
+                "others": max(0.0, (busy2 - busy - (own2 - own)) / took)}
 
     def model(self, base):
         """A trained classifier, made once."""
@@ -241,14 +245,13 @@ class Hone:
             run([self.bin / "hone-worker", self.job(base, "sft", 1, 2), "--out", out])
         return out / "sft/final"
 
-    def predict(self, case, model, texts, threads_set):
+    def predict(self, case, model, texts):
         """Texts a second: a file of texts, less the time of its first line alone."""
         one = self.folder / "one.txt"
         with open(texts, encoding="utf-8") as f:
             one.write_text(f.readline(), encoding="utf-8")
             n = sum(1 for _ in f)
-        cmd = ["taskset", "-c", threads_set] if threads_set else []
-        cmd += [self.bin / "hone", "predict", "--model", model, "--input"]
+        cmd = [self.bin / "hone", "predict", "--model", model, "--input"]
         short, p = run(cmd + [one]), run(cmd + [texts])
         took = p["seconds"] - short["seconds"]
         self.steps[case] = min(took, self.steps.get(case, took))
