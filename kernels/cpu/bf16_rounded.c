@@ -12,32 +12,23 @@
 static const struct cpu_loops *loops;
 static struct cpu_bf16 rounded;
 
-static void round_all(float *x, long n)
-{
-    for (long i = 0; i < n; i++)
-        x[i] = bf16_round(x[i]);
-}
-
 static void panel_along(const struct bf16_pack *p)
 {
     loops->pack_columns(p->x, p->ld, p->n, p->k, p->out);
-    round_all(p->out, p->k * loops->tile_n);
+    loops->round_bf16(p->out, p->out, p->k * loops->tile_n);
 }
 
 static void panel_across(const struct bf16_pack *p)
 {
     loops->pack_rows(p->x, p->ld, p->n, p->k, p->out);
-    round_all(p->out, p->k * loops->tile_n);
+    loops->round_bf16(p->out, p->out, p->k * loops->tile_n);
 }
 
 static void strip_along(const struct bf16_pack *p)
 {
-    for (long r = 0; r < p->n; r++) {
-        float *out = (float *)((char *)p->out + r * p->row_bytes);
-
-        for (long k = 0; k < p->k; k++)
-            out[k] = bf16_round(p->x[r * p->ld + k]);
-    }
+    for (long r = 0; r < p->n; r++)
+        loops->round_bf16(p->x + r * p->ld, (float *)((char *)p->out + r * p->row_bytes),
+                          p->k);
 }
 
 static void strip_across(const struct bf16_pack *p)

@@ -42,6 +42,7 @@ struct cpu_loops {
     void (*pack_columns)(const float *b, long ldb, long n, long k, float *out);
     void (*copy_strips)(const float *a, long lda, const long *at, int n, long k, float *out,
                         long room);
+    void (*round_bf16)(const float *x, float *y, long n); /* y may be x */
     void (*epilogue)(const struct epilogue *e);
     void (*act)(enum op_act act, const float *x, float *y, long n);
     void (*act_slope)(enum op_act act, const float *x, const float *dy, float *dx, long n);

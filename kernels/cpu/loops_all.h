@@ -18,6 +18,7 @@ const struct cpu_loops SIMD_TABLE = {
     .pack_rows = loop_pack_rows,
     .pack_columns = loop_pack_columns,
     .copy_strips = loop_copy_strips,
+    .round_bf16 = loop_round_bf16,
     .epilogue = loop_epilogue,
     .act = loop_act,
     .act_slope = loop_act_slope,

@@ -3,6 +3,7 @@
 #ifndef KERNELS_CPU_PACK_H
 #define KERNELS_CPU_PACK_H
 
+#include "kernels/bf16.h"
 #include "kernels/cpu/tile.h"
 
 /* Rows are read at a stride that hardware does not foresee: ask for them this early. */
@@ -100,6 +101,13 @@ static void loop_pack_columns(const float *b, long ldb, long n, long k, float *o
     for (; c < TILE_N; c++)
         for (long i = 0; i < k; i++)
             out[i * TILE_N + c] = c < n ? b[c * ldb + i] : 0;
+}
+
+/* y = x rounded to bf16; y may be x. */
+static void loop_round_bf16(const float *x, float *y, long n)
+{
+    for (long i = 0; i < n; i++)
+        y[i] = bf16_round(x[i]);
 }
 
 #endif

@@ -78,18 +78,23 @@ static double measure(const struct backend *b)
 
 /* ---- the cache ----------------------------------------------------------------------- */
 
-/* What the measurement depends on: program, instructions, processor model. */
+/* What the measurement depends on: program, instructions, processor model, or the device
+ * where that is another. */
 static void make_key(const struct backend *b, char key[KEY_BYTES])
 {
     char line[256], model[96] = "unknown processor";
-    FILE *f = fopen("/proc/cpuinfo", "re");
+    int host = !strcmp(b->name, "cpu");
+    FILE *f = host ? fopen("/proc/cpuinfo", "re") : NULL;
 
+    if (!host)
+        b->describe(model, sizeof model);
     while (f && fgets(line, sizeof line, f)) {
         const char *colon = strchr(line, ':');
 
         if (strncmp(line, "model name", 10) || !colon)
             continue;
-        snprintf(model, sizeof model, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+        colon += 1 + strspn(colon + 1, " \t");
+        snprintf(model, sizeof model, "%.*s", (int)strcspn(colon, "\n"), colon);
         break;
     }
     if (f)
