@@ -61,6 +61,7 @@ static int command(struct daemon *d, const struct job *j, struct job_stage *s,
         .stage = s->whole ? NULL : s->name,
         .run = j->run,
         .resume = j->resume || s->attempt > 1,
+        .workers = s->workers,
         .uplink = d->address,
         .token = s->token,
         .job = j->id,
@@ -72,7 +73,7 @@ static int command(struct daemon *d, const struct job *j, struct job_stage *s,
     int rc = status_path(j, s, status, e);
 
     if (!rc)
-        rc = d->launcher->command(&request, a, &cmd, e);
+        rc = (s->workers > 1 ? &launch_mpirun : d->launcher)->command(&request, a, &cmd, e);
     if (rc)
         return rc;
     io->argv = cmd.argv;

@@ -2,7 +2,9 @@
  *
  * A back end turns a request into a command: arguments and environment, no side effects.
  * The daemon runs the command and watches its process, so that every back end is tested as
- * a pure function. Here: `local` (one worker on this machine, without mpirun). */
+ * a pure function. Here: `local` (one worker on this machine, without mpirun) and `mpirun`
+ * (several, on this machine or over the hosts of the allocation that mpirun finds itself
+ * in). */
 #ifndef LAUNCHER_BACKEND_LAUNCH_H
 #define LAUNCHER_BACKEND_LAUNCH_H
 
@@ -19,6 +21,7 @@ struct launch_request {
     const char *stage; /* NULL: all, one after the other */
     const char *run;
     int resume;
+    int workers;                /* ranks */
     const char *uplink, *token; /* address of the daemon; the job's secret */
     unsigned long long job;
     unsigned attempt;
@@ -38,12 +41,21 @@ struct launch_backend {
                    struct launch_command *out, struct err *e);
 };
 
-extern const struct launch_backend launch_local;
+extern const struct launch_backend launch_local, launch_mpirun;
+
+/* For back ends: the n words of `before`, then hone-worker and its arguments; the
+ * environment with what the worker's uplink needs and the m variables of `extra`. */
+int launch_worker(const struct launch_request *r, const char *const *before, size_t n,
+                  const char *const *extra, size_t m, struct arena *a,
+                  struct launch_command *out, struct err *e);
 
 /* The command that judges a job file: hone-worker check FILE --json ...; brief: without
  * what takes time (memory). */
 int launch_check(const char *worker, const char *file, const char *const *set, size_t n_set,
                  int brief, struct arena *a, struct launch_command *out, struct err *e);
+
+/* A program in PATH: 0, or ERR_FAILED for the caller to explain. */
+int launch_find_in_path(const char *program, char *out, size_t n);
 
 /* A program of ours: beside the running executable, or else in PATH. */
 int launch_find(const char *program, char *out, size_t n, struct err *e);

@@ -38,15 +38,20 @@ static int finish(const char **argv, size_t n_argv, const char **env, size_t n_e
     return 0;
 }
 
-static int local_command(const struct launch_request *r, struct arena *a,
-                         struct launch_command *out, struct err *e)
+int launch_worker(const struct launch_request *r, const char *const *before,
+                  size_t n_before, const char *const *extra, size_t n_extra,
+                  struct arena *a, struct launch_command *out, struct err *e)
 {
     size_t n_env, n = 0;
-    const char **env = inherit(a, UPLINK_NAMES, &n_env);
-    const char **argv = arena_array(a, 7 + 2 * r->n_set + 1, sizeof *argv);
+    const char **env = inherit(a, UPLINK_NAMES + n_extra, &n_env);
+    const char **argv = arena_array(a, n_before + 7 + 2 * r->n_set + 1, sizeof *argv);
 
     if (!env || !argv)
         return err_set(e, ERR_NOMEM, "start a worker: out of memory");
+    for (size_t i = 0; i < n_before; i++)
+        argv[n++] = before[i];
+    for (size_t i = 0; i < n_extra; i++)
+        env[n_env++] = extra[i];
     argv[n++] = r->worker;
     argv[n++] = r->file;
     if (r->stage) {
@@ -70,6 +75,12 @@ static int local_command(const struct launch_request *r, struct arena *a,
     if (r->orphan_stop)
         env[n_env++] = "HONE_UPLINK_ORPHAN=stop";
     return finish(argv, n, env, n_env, out, e);
+}
+
+static int local_command(const struct launch_request *r, struct arena *a,
+                         struct launch_command *out, struct err *e)
+{
+    return launch_worker(r, NULL, 0, NULL, 0, a, out, e);
 }
 
 const struct launch_backend launch_local = {"local", local_command};

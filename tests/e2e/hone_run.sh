@@ -81,7 +81,8 @@ def lines(run, stage):
     out = []
     for line in open(f"{run}/{stage}/metrics.jsonl"):
         o = json.loads(line)
-        out.append({k: v for k, v in o.items() if k not in TIMES})
+        out.append({k: v for k, v in o.items()
+                    if k not in TIMES and not k.startswith("time_")})
     return out
 for stage in ("sft", "rm", "ppo"):
     a, b = lines(sys.argv[1], stage), lines(sys.argv[2], stage)

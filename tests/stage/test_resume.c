@@ -139,7 +139,7 @@ static int is_timing(const char *key)
     for (size_t i = 0; i < sizeof timing / sizeof *timing; i++)
         if (!strcmp(key, timing[i]))
             return 1;
-    return 0;
+    return !strncmp(key, "time_", 5); /* parts of a step */
 }
 
 /* Two JSON files, or two files of JSON lines, all fields but times and rates. */

@@ -82,6 +82,7 @@ static void say(struct watch *t, int i, int silent)
 
     for (int k = 0; k < t->window->local; k++)
         report &= k == i || is_gone(window_rank(t->window, k));
+    report = report && !atomic_exchange(&t->window->head->reported, 1);
     snprintf(text, sizeof text, "rank %d on %s (pid %d) %s at step %ld, %s",
              atomic_load(&r->rank), t->host, atomic_load(&r->pid),
              silent ? "has not moved for 10 s (is it stopped?)" : "was killed or crashed",

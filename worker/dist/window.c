@@ -14,10 +14,6 @@
 
 enum { PAGE = 4096 };
 
-struct window_head {
-    _Atomic uint32_t arrived, generation;
-};
-
 static size_t align_page(size_t n)
 {
     return (n + PAGE - 1) / PAGE * PAGE;

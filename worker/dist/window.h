@@ -30,7 +30,10 @@ struct window_rank {
     _Atomic long step;
 };
 
-struct window_head;
+struct window_head {
+    _Atomic uint32_t arrived, generation; /* of the barrier */
+    _Atomic int reported;                 /* a lost rank has been spoken of */
+};
 struct window {
     int local, ranks; /* this rank's number on the host, and how many there are */
     int spins;

@@ -102,6 +102,18 @@ int loop_measure(struct loop *l, struct model *m, const struct sequences *s,
     return r ? err_wrap(e, "evaluate %s on %s", l->o.stage->name, split_names[split]) : 0;
 }
 
+static void add_to_sum(struct metric_list *sum, const char *name, double value)
+{
+    int j = 0;
+
+    while (j < sum->n && strcmp(sum->name[j], name))
+        j++;
+    if (j < sum->n)
+        sum->value[j] += value;
+    else
+        metric_add(sum, name, value);
+}
+
 int loop_save_model(struct loop *l, const char *name, struct err *e)
 {
     char tmp[FILE_PATH_MAX];
@@ -131,6 +143,7 @@ int loop_save(struct loop *l, struct err *e)
                          .progress = &l->p,
                          .extra = l->extra,
                          .comm = l->comm};
+    double begin = clock_now();
     int r;
 
     if (l->saved == l->p.step)
@@ -151,6 +164,7 @@ int loop_save(struct loop *l, struct err *e)
         l->saved = l->p.step;
     if (!r && loop_leads(l))
         r = state_prune(l->dir, l->c->keep ? (size_t)l->c->keep : 2, e);
+    add_to_sum(&l->p.interval.sum, "time_checkpoint", clock_now() - begin);
     return r;
 }
 
@@ -274,16 +288,10 @@ static void add_to_interval(struct interval *v, const struct step_result *s)
     }
     v->loss += s->loss;
     v->grad_norm += s->grad_norm;
-    for (int i = 0; i < s->metrics.n; i++) {
-        int j = 0;
-
-        while (j < v->sum.n && strcmp(v->sum.name[j], s->metrics.name[i]))
-            j++;
-        if (j < v->sum.n)
-            v->sum.value[j] += s->metrics.value[i];
-        else
-            metric_add(&v->sum, s->metrics.name[i], s->metrics.value[i]);
-    }
+    for (int i = 0; i < s->metrics.n; i++)
+        add_to_sum(&v->sum, s->metrics.name[i], s->metrics.value[i]);
+    for (int i = 0; i < TRAINER_PARTS; i++)
+        add_to_sum(&v->sum, trainer_part_names[i], s->seconds[i]);
 }
 
 /* A line of metrics.jsonl with the means since the last one, and one for people. */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -317,6 +318,16 @@ static int run_seeds(const struct spec *spec, const struct run_options *o, struc
     return r;
 }
 
+/* One build on all hosts: another might compute other bits, or speak otherwise. */
+static int compare_builds(const struct run_options *o, struct err *e)
+{
+    char hash[33] = "";
+    int r = o->comm->world > 1 ? hash_file("/proc/self/exe", hash, e) : 0;
+
+    r = comm_agree(o->comm, r, e);
+    return r ? r : comm_same(o->comm, "a build of hone-worker", hash, sizeof hash, e);
+}
+
 int run_job(const struct run_options *options, struct err *e)
 {
     struct run_options o = *options;
@@ -325,6 +336,9 @@ int run_job(const struct run_options *options, struct err *e)
 
     if (!o.comm)
         o.comm = comm_self();
+    r = compare_builds(&o, e);
+    if (r)
+        return r;
     r = read_spec(&spec, &o, o.set, e);
     if (!r)
         r = spec.seeds > 1 ? run_seeds(&spec, &o, e) : run_once(&spec, &o, o.out, e);

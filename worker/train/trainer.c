@@ -13,6 +13,9 @@
 
 enum { NAME_MAX_BYTES = 96 };
 
+const char *const trainer_part_names[TRAINER_PARTS] = {
+    "time_data", "time_forward", "time_backward", "time_reduce", "time_optimizer"};
+
 /* Examples with their outputs: example i has S sequences of O outputs. */
 struct examples {
     size_t n, capacity;

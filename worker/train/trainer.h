@@ -62,6 +62,7 @@ struct step_result {
 };
 
 struct trainer;
+extern const char *const trainer_part_names[TRAINER_PARTS]; /* of metrics: "time_data" */
 
 /* Opening and steps are collective. */
 int trainer_open(struct trainer **out, const struct trainer_setup *s, struct err *e);
