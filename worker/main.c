@@ -89,27 +89,8 @@ static int check(const struct worker_args *a)
     return verb_check(n, argv);
 }
 
-/* Another rank of this host is lost: every rank ends at once, one says why. The others
- * leave it the time to do so. */
-static void on_lost(void *arg, const char *message, int report)
-{
-    struct err e = {0};
-
-    (void)arg;
-    if (!report) {
-        sleep(2);
-        _exit(1);
-    }
-    err_set(&e, ERR_FAILED, "%s", message);
-    err_mend(&e, "go on from the newest checkpoint with --resume");
-    err_print(&e, "hone");
-    link_done(run_link, err_exit_status(ERR_FAILED), message);
-    usleep(run_link ? 500000 : 0); /* the uplink's thread sends it */
-    _exit(1);
-}
-
 /* mpirun waits for ever for a host that it cannot reach, deaf to SIGTERM: end it, so that
- * who waits for it hears of our failure. */
+ * who waits for it hears of our failure. It gets a second to pass our last words on. */
 static void end_launcher(void)
 {
     static const char *const names[] = {"mpirun", "orterun", "mpiexec",
@@ -124,9 +105,33 @@ static void end_launcher(void)
     if (fgets(name, sizeof name, f))
         name[strcspn(name, "\n")] = 0;
     fclose(f);
+    sleep(1);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(name, names[i]))
             kill(getppid(), SIGKILL);
+}
+
+/* Another rank, or another host, is lost: every rank ends at once, one says why. The others
+ * leave it the time to do so. */
+static void on_lost(void *arg, const char *message, int report, int far)
+{
+    struct err e = {0};
+
+    (void)arg;
+    if (!report) {
+        sleep(2);
+        if (far)
+            end_launcher();
+        _exit(1);
+    }
+    err_set(&e, ERR_FAILED, "%s", message);
+    err_mend(&e, "go on from the newest checkpoint with --resume");
+    err_print(&e, "hone");
+    link_done(run_link, err_exit_status(ERR_FAILED), message);
+    usleep(run_link ? 500000 : 0); /* the uplink's thread sends it */
+    if (far)
+        end_launcher();
+    _exit(1);
 }
 
 static int open_ranks(struct comm **out, struct err *e)

@@ -297,6 +297,44 @@ static void share_cores(struct cluster *k)
     k->window.spins = CPU_COUNT(&any) >= k->locals ? SPINS : 0;
 }
 
+static void where(void *arg, char *buf, size_t n)
+{
+    const struct cluster *k = arg;
+
+    snprintf(buf, n, "at step %ld, %s", k->step + 1, comm_phase_names[k->phase]);
+}
+
+/* The first ranks of the hosts hear of each other; without a beacon there is patience. */
+static int light_beacon(struct cluster *k, const struct cluster_setup *s, struct err *e)
+{
+    size_t n = (size_t)k->comm.world;
+    struct beacon_host own = {.first_rank = k->comm.rank, .ranks = k->locals};
+    struct beacon_host *all = mem_array(n, sizeof *all);
+    struct err why;
+    int hosts = 0, index = 0, r;
+
+    snprintf(own.name, sizeof own.name, "%s", k->host);
+    if (k->local == 0 && beacon_open(&k->beacon, &own, &why))
+        log_warn("rank %d on %s: %s", k->comm.rank, k->host, why.msg);
+    if (k->local)
+        own.ranks = 0;
+    r = comm_agree(&k->comm, all ? 0 : err_set(e, ERR_NOMEM, "beacon: out of memory"), e);
+    if (!r)
+        r = k->comm.all_gather(&k->comm, &own, sizeof own, all, e);
+    for (size_t i = 0; !r && i < n; i++) {
+        if (!all[i].ranks)
+            continue;
+        index = (int)i == k->comm.rank ? hosts : index;
+        all[hosts++] = all[i];
+    }
+    if (!r && k->beacon)
+        r = beacon_start(k->beacon, all, hosts, index, where, k,
+                         k->window.head ? &k->window.head->reported : NULL, s->lost, s->arg,
+                         e);
+    mem_free(all);
+    return comm_agree(&k->comm, r, e);
+}
+
 static void set_table(struct cluster *k)
 {
     k->comm.name = "cluster";
@@ -349,6 +387,8 @@ int cluster_open(struct comm **out, const struct cluster_setup *s, struct err *e
     } else if (!r) {
         share_cores(k);
     }
+    if (!r && k->hosts > 1)
+        r = light_beacon(k, s, e);
     if (r) {
         cluster_close(&k->comm, 0);
         return r;
@@ -366,6 +406,7 @@ void cluster_close(struct comm *c, int agreed)
     agreed = agreed && !k->broken.code;
     if (agreed && k->window.head)
         atomic_store(&window_rank(&k->window, k->window.local)->left, 1);
+    beacon_stop(k->beacon);
     if (agreed)
         k->mpi->end();
     watch_stop(k->watch);

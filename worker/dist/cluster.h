@@ -19,7 +19,7 @@
 
 struct cluster_setup {
     const struct mpi_ops *mpi;
-    watch_lost *lost; /* another rank of this host is lost; see watch.h */
+    watch_lost *lost; /* a rank of this host, or another host; see watch.h, beacon.h */
     void *arg;
 };
 

@@ -2,6 +2,7 @@
 #ifndef WORKER_DIST_CLUSTER_INTERNAL_H
 #define WORKER_DIST_CLUSTER_INTERNAL_H
 
+#include "worker/dist/beacon.h"
 #include "worker/dist/cluster.h"
 #include "worker/dist/window.h"
 
@@ -11,6 +12,7 @@ struct cluster {
     char host[64];
     struct window window; /* head NULL: none */
     struct watch *watch;
+    struct beacon *beacon; /* on the first rank of each host, where there are several */
     int local, locals;     /* l of L: within the window, 0 of 1 where there is none */
     int host_index, hosts; /* h of H: within the rail */
     int rail;              /* MPI group, where H > 1 */

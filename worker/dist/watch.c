@@ -88,7 +88,7 @@ static void say(struct watch *t, int i, int silent)
              silent ? "has not moved for 10 s (is it stopped?)" : "was killed or crashed",
              atomic_load(&r->step) + 1,
              phase >= 0 && phase < COMM_PHASES ? comm_phase_names[phase] : "working");
-    t->lost(t->arg, text, report);
+    t->lost(t->arg, text, report, 0);
 }
 
 static void look_around(struct watch *t)

@@ -15,8 +15,9 @@
 
 enum { WATCH_LOOK_MS = 100, WATCH_SILENCE = 100 }; /* 10 s */
 
-/* report: this rank is the one to say it; the others end silently. */
-typedef void watch_lost(void *arg, const char *message, int report);
+/* report: this rank is the one to say it; the others end silently. far: a whole host is
+ * lost, with which what started the ranks cannot speak either. */
+typedef void watch_lost(void *arg, const char *message, int report, int far);
 
 struct watch;
 int watch_start(struct watch **out, const struct window *w, const char *host,

@@ -199,10 +199,11 @@ struct story {
     _Atomic int reports;
 };
 
-static void on_lost(void *arg, const char *message, int report)
+static void on_lost(void *arg, const char *message, int report, int far)
 {
     struct story *s = arg;
 
+    (void)far;
     if (report) {
         snprintf(s->text, sizeof s->text, "%s", message);
         atomic_fetch_add(&s->reports, 1);

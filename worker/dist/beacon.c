@@ -1,0 +1,209 @@
+/* Signs of life between hosts; see beacon.h. */
+#include "worker/dist/beacon.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+static const double beat_every = 0.5;
+
+struct beat { /* a datagram; hosts of one job are of one build */
+    uint64_t number;
+    int32_t host, leaves;
+};
+
+struct seen {
+    double at;   /* when it was heard last; 0: never */
+    int skipped; /* looks of ours since: a machine that slept judges nobody */
+    int left;    /* it has said goodbye */
+};
+
+struct beacon {
+    int fd;
+    struct beacon_host *host;
+    struct seen *seen;
+    int hosts, own;
+    void (*where)(void *arg, char *buf, size_t n);
+    void *where_arg;
+    _Atomic int *reported;
+    watch_lost *lost;
+    void *lost_arg;
+    pthread_t thread;
+    int started;
+    _Atomic int stopping;
+};
+
+static void list_addresses(struct beacon_host *h)
+{
+    struct ifaddrs *list, *i;
+    int n = 0;
+
+    if (getifaddrs(&list))
+        return;
+    for (i = list; i && n < BEACON_ADDRESSES; i = i->ifa_next) {
+        const struct sockaddr_in *a = (const struct sockaddr_in *)(void *)i->ifa_addr;
+
+        if (a && a->sin_family == AF_INET && (i->ifa_flags & IFF_UP) &&
+            !(i->ifa_flags & IFF_LOOPBACK))
+            h->address[n++] = a->sin_addr.s_addr;
+    }
+    freeifaddrs(list);
+}
+
+int beacon_open(struct beacon **out, struct beacon_host *own, struct err *e)
+{
+    struct sockaddr_in any = {.sin_family = AF_INET};
+    socklen_t len = sizeof any;
+    struct beacon *b = mem_alloc(sizeof *b);
+
+    *out = NULL;
+    if (!b)
+        return err_set(e, ERR_NOMEM, "beacon: out of memory");
+    b->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (b->fd < 0 || bind(b->fd, (struct sockaddr *)&any, sizeof any) ||
+        getsockname(b->fd, (struct sockaddr *)&any, &len) ||
+        getrandom(&own->number, sizeof own->number, 0) != sizeof own->number) {
+        err_errno(e, ERR_IO, errno, "beacon: socket");
+        beacon_stop(b);
+        return e->code;
+    }
+    own->port = any.sin_port;
+    list_addresses(own);
+    *out = b;
+    return 0;
+}
+
+static void send_beats(const struct beacon *b, int leaves)
+{
+    struct beat beat = {b->host[0].number, b->own, leaves};
+
+    for (int h = 0; h < b->hosts; h++)
+        for (int i = 0; h != b->own && i < BEACON_ADDRESSES; i++) {
+            struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = b->host[h].port};
+
+            to.sin_addr.s_addr = b->host[h].address[i];
+            if (to.sin_addr.s_addr) /* what does not go out is not heard */
+                (void)!sendto(b->fd, &beat, sizeof beat, 0, (struct sockaddr *)&to,
+                              sizeof to);
+        }
+}
+
+static void hear(struct beacon *b)
+{
+    struct beat beat;
+    ssize_t n;
+
+    while ((n = recv(b->fd, &beat, sizeof beat, 0)) >= 0) {
+        if (n != sizeof beat || beat.number != b->host[0].number || beat.host < 0 ||
+            beat.host >= b->hosts)
+            continue;
+        b->seen[beat.host].at = clock_now();
+        b->seen[beat.host].skipped = 0;
+        b->seen[beat.host].left |= beat.leaves;
+    }
+}
+
+static int is_lost(const struct seen *s)
+{
+    return s->at > 0 && !s->left && s->skipped > BEACON_SILENCE / beat_every &&
+           clock_now() - s->at > BEACON_SILENCE;
+}
+
+static void judge(struct beacon *b)
+{
+    char where[128] = "", text[ERR_MSG_MAX];
+    int report = 1;
+
+    for (int h = 0; h < b->hosts; h++) {
+        const struct beacon_host *x = &b->host[h];
+
+        if (h == b->own)
+            continue;
+        b->seen[h].skipped++;
+        if (!is_lost(&b->seen[h]))
+            continue;
+        for (int k = 0; k < b->own; k++) /* the first host that is left speaks */
+            report &= is_lost(&b->seen[k]);
+        b->where(b->where_arg, where, sizeof where);
+        snprintf(text, sizeof text,
+                 "%s (ranks %d to %d) has not been heard for %d s %s: its network is cut, "
+                 "or it is down",
+                 x->name, x->first_rank, x->first_rank + x->ranks - 1, BEACON_SILENCE,
+                 where);
+        if (b->reported && atomic_exchange(b->reported, 1))
+            report = 0;
+        b->lost(b->lost_arg, text, report, 1);
+        return;
+    }
+}
+
+static void *shine(void *arg)
+{
+    struct beacon *b = arg;
+
+    while (!atomic_load(&b->stopping)) {
+        struct pollfd p = {.fd = b->fd, .events = POLLIN};
+        double until = clock_now() + beat_every, rest;
+
+        send_beats(b, 0);
+        while ((rest = until - clock_now()) > 0 && !atomic_load(&b->stopping)) {
+            if (poll(&p, 1, rest > 0.1 ? 100 : (int)(rest * 1000) + 1) > 0)
+                hear(b);
+        }
+        judge(b);
+    }
+    send_beats(b, 1);
+    return NULL;
+}
+
+int beacon_start(struct beacon *b, const struct beacon_host *host, int hosts, int own,
+                 void (*where)(void *arg, char *buf, size_t n), void *where_arg,
+                 _Atomic int *reported, watch_lost *lost, void *lost_arg, struct err *e)
+{
+    int rc;
+
+    b->host = mem_array((size_t)hosts, sizeof *b->host);
+    b->seen = mem_array((size_t)hosts, sizeof *b->seen);
+    if (!b->host || !b->seen)
+        return err_set(e, ERR_NOMEM, "beacon: out of memory");
+    memcpy(b->host, host, (size_t)hosts * sizeof *host);
+    b->hosts = hosts;
+    b->own = own;
+    b->where = where;
+    b->where_arg = where_arg;
+    b->reported = reported;
+    b->lost = lost;
+    b->lost_arg = lost_arg;
+    rc = pthread_create(&b->thread, NULL, shine, b);
+    if (rc)
+        return err_errno(e, ERR_FAILED, rc, "beacon: start a thread");
+    b->started = 1;
+    return 0;
+}
+
+void beacon_stop(struct beacon *b)
+{
+    if (!b)
+        return;
+    if (b->started) {
+        atomic_store(&b->stopping, 1);
+        pthread_join(b->thread, NULL);
+    }
+    if (b->fd >= 0)
+        close(b->fd);
+    mem_free(b->host);
+    mem_free(b->seen);
+    mem_free(b);
+}

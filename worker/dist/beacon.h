@@ -1,0 +1,43 @@
+/* Signs of life between hosts: MPI waits for a host that is gone for ever, whatever it is
+ * doing, so the first rank of each host sends a datagram to all others twice a second, from
+ * a thread of its own.
+ *
+ * A host that was heard before and then not for BEACON_SILENCE seconds is lost. One that
+ * was never heard (a firewall that lets no UDP through) is not judged here: the
+ * communicator's patience is left. Datagrams carry a number that rank 0 drew, so that
+ * nobody else's count.
+ *
+ * Invariant: `lost` is called at most once, from the beacon's thread, and is expected to
+ * end the process. */
+#ifndef WORKER_DIST_BEACON_H
+#define WORKER_DIST_BEACON_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "worker/dist/watch.h"
+
+enum { BEACON_SILENCE = 10, BEACON_ADDRESSES = 4 };
+
+/* How a host can be reached, as it travels between the ranks. */
+struct beacon_host {
+    char name[64];
+    uint32_t address[BEACON_ADDRESSES]; /* IPv4, network order; 0: none */
+    uint16_t port;                      /* network order */
+    uint64_t number;                    /* host 0's counts */
+    int first_rank, ranks;              /* of its ranks, the first in the world */
+};
+
+struct beacon;
+/* Open the socket and fill *own but for its ranks. ERR_IO: no beacon, go on without. */
+int beacon_open(struct beacon **out, struct beacon_host *own, struct err *e);
+/* All hosts are known: begin. `host` (hosts) is copied; own: its index of this one. where:
+ * fills a phrase like "at step 12, forward". reported: shared by this host's ranks, or
+ * NULL.
+ */
+int beacon_start(struct beacon *b, const struct beacon_host *host, int hosts, int own,
+                 void (*where)(void *arg, char *buf, size_t n), void *where_arg,
+                 _Atomic int *reported, watch_lost *lost, void *lost_arg, struct err *e);
+void beacon_stop(struct beacon *b); /* total */
+
+#endif
