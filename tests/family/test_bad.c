@@ -271,7 +271,8 @@ static void test_files(void **state)
     checkpoint_free(&c);
 }
 
-static void index_is_refused(struct checkpoint *c, const char *text, const char *says)
+static void index_is_refused(struct checkpoint *c, const char *text, int code,
+                             const char *says)
 {
     char *json = with_quotes(text);
     struct err e;
@@ -280,7 +281,7 @@ static void index_is_refused(struct checkpoint *c, const char *text, const char 
                                        json, strlen(json), &e),
                      0);
     mem_free(json);
-    refused(c->dir, HEAD_NONE, ERR_CORRUPT, says, "index.json");
+    refused(c->dir, HEAD_NONE, code, says, "index.json");
 }
 
 static void test_index(void **state)
@@ -293,13 +294,41 @@ static void test_index(void **state)
     checkpoint_write(&c);
     assert_int_equal(
         file_rename(path_in(c.dir, "model.safetensors"), path_in(c.dir, "a"), &e), 0);
-    index_is_refused(&c, "{", "index.json:1");
-    index_is_refused(&c, "{}", "weight_map");
-    index_is_refused(&c, "{'weight_map':{}}", "weight_map");
-    index_is_refused(&c, "{'weight_map':{'x':1}}", "must name a file");
-    index_is_refused(&c, "{'weight_map':{'x':'../a'}}", "no name of a file");
-    index_is_refused(&c, "{'weight_map':{'x':'/etc/passwd'}}", "no name of a file");
-    index_is_refused(&c, "{'weight_map':{'x':'a'}}", "tensor x is not in");
+    index_is_refused(&c, "{", ERR_CORRUPT, "index.json:1");
+    index_is_refused(&c, "{}", ERR_CORRUPT, "weight_map");
+    index_is_refused(&c, "{'weight_map':{}}", ERR_CORRUPT, "weight_map");
+    index_is_refused(&c, "{'weight_map':{'x':1}}", ERR_CORRUPT, "must name a file");
+    index_is_refused(&c, "{'weight_map':{'x':'../a'}}", ERR_CORRUPT, "no name of a file");
+    index_is_refused(&c, "{'weight_map':{'x':'/etc/passwd'}}", ERR_CORRUPT,
+                     "no name of a file");
+    index_is_refused(&c, "{'weight_map':{'x':'a'}}", ERR_CORRUPT, "tensor x is not in");
+    index_is_refused(&c, "{'weight_map':{'x':'b'}}", ERR_CONFIG, "/b: No such file");
+    index_is_refused(&c, "{'weight_map':{'x':'.'}}", ERR_CORRUPT, "no name of a file");
+    index_is_refused(&c, "{'weight_map':{'x':''}}", ERR_CORRUPT, "no name of a file");
+    index_is_refused(&c, "{'weight_map':{'x':'a/../../b'}}", ERR_CORRUPT,
+                     "no name of a file");
+    index_is_refused(&c, "{'weight_map':['a']}", ERR_CORRUPT, "weight_map");
+    checkpoint_free(&c);
+}
+
+/* Two shards that both hold a tensor: which one counts is nobody's guess. */
+static void test_twice(void **state)
+{
+    struct checkpoint c;
+    struct err e;
+    json_t *map = json_object(), *index = json_pack("{s:o}", "weight_map", map);
+
+    (void)state;
+    make(&c, "bert");
+    for (size_t i = 0; i < c.n; i++)
+        json_object_set_new(map, c.item[i].name, json_string(i ? "a" : "b"));
+    assert_int_equal(safetensors_write(path_in(c.dir, "a"), NULL, c.item, c.n, &e), 0);
+    assert_int_equal(safetensors_write(path_in(c.dir, "b"), NULL, c.item, 1, &e), 0);
+    assert_int_equal(json_write(path_in(c.dir, "config.json"), c.json, &e), 0);
+    assert_int_equal(json_write(path_in(c.dir, "model.safetensors.index.json"), index, &e),
+                     0);
+    refused(c.dir, HEAD_NONE, ERR_CORRUPT, c.item[0].name, "");
+    json_decref(index);
     checkpoint_free(&c);
 }
 
@@ -382,6 +411,7 @@ int main(void)
         cmocka_unit_test(test_tensors),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_index),
+        cmocka_unit_test(test_twice),
         cmocka_unit_test(test_mends),
         cmocka_unit_test(test_shape_strings),
         cmocka_unit_test(test_out_of_memory),

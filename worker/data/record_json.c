@@ -5,7 +5,6 @@
  * jansson gives (tests/unit/data/test_record.c, tests/fuzz/fuzz_data.c compare the two).
  * Everything else, and every mistake, is left to jansson, which has the last word. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "worker/data/record_internal.h"
@@ -108,16 +107,18 @@ static int decode(struct reader *r, const char *s, size_t n)
 
 static int take_number(struct reader *r, struct scan *x, struct field *f)
 {
-    const char *s = x->p;
-    size_t n;
+    int minus = *x->p == '-';
+    const char *digit = x->p + minus;
+    unsigned long long value = 0; /* of one digit more than are taken */
+    size_t n = 0;
 
-    x->p += *x->p == '-';
-    while (x->p < x->end && *x->p >= '0' && *x->p <= '9')
-        x->p++;
-    n = (size_t)(x->p - s) - (*s == '-');
-    if (!n || n > DIGITS_MAX || (n > 1 && x->p[-(long)n] == '0'))
+    while (digit + n < x->end && digit[n] >= '0' && digit[n] <= '9' && n <= DIGITS_MAX)
+        value = value * 10 + (digit[n++] - '0');
+    if (!n || n > DIGITS_MAX || (n > 1 && *digit == '0'))
         return 0;
-    snprintf(r->number, sizeof r->number, "%lld", strtoll(s, NULL, 10));
+    x->p = digit + n;
+    snprintf(r->number, sizeof r->number, "%lld",
+             minus ? -(long long)value : (long long)value);
     *f = (struct field){VALUE_NUMBER, r->number, strlen(r->number)};
     return 1;
 }
