@@ -55,10 +55,21 @@ foreach(kind IN LISTS emu_kinds)
     target_link_libraries(emu_${kind} PRIVATE Threads::Threads ${CMAKE_DL_LIBS} m)
 endforeach()
 hone_script_tests(cuda_emu quick)
-foreach(test cuda_emu_planted)
-    set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT
-        "HONE_TESTS=${PROJECT_BINARY_DIR}/tests")
+foreach(test planted plugin job mutate sm70)
+    set_property(TEST cuda_emu_${test} APPEND PROPERTY ENVIRONMENT
+        "HONE_TESTS=${PROJECT_BINARY_DIR}/tests" "HONE_CUDA_INCLUDE=${HONE_CUDA_INCLUDE}")
 endforeach()
+set_tests_properties(cuda_emu_job cuda_emu_mutate cuda_emu_sm70 PROPERTIES LABELS slow)
+
+# tests/gpu/bench.c works (its numbers here mean nothing).
+add_executable(gpu_bench ${PROJECT_SOURCE_DIR}/tests/gpu/bench.c)
+target_link_libraries(gpu_bench PRIVATE hone_kernels)
+set_target_properties(gpu_bench PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+add_dependencies(gpu_bench hone-cuda-emu)
+add_test(NAME cuda_emu_bench COMMAND gpu_bench cuda --tiny)
+set_tests_properties(cuda_emu_bench PROPERTIES LABELS quick TIMEOUT 120 ENVIRONMENT
+    "HONE_CUDA_PLUGIN=${PROJECT_BINARY_DIR}/tests/hone-cuda-emu.so")
 
 # tests/op on the emulated back end: streams that run late (an even seed) in the quick tests;
 # another order of threads, and the race checker, in the slow ones.

@@ -162,7 +162,7 @@ static void set_under_way(const void *p, size_t n, bool yes)
         s[i].write.under_way = yes;
 }
 
-static void hook(const void *p, size_t n, bool write, void *from)
+[[maybe_unused]] static void hook(const void *p, size_t n, bool write, void *from)
 {
     checking = true;
     if (!now && regions.empty())
@@ -192,6 +192,7 @@ bool region_remove(void *p)
 
 } // namespace emu
 
+#if !defined(__SANITIZE_ADDRESS__) /* which knows these names itself */
 using emu::hook;
 
 extern "C" {
@@ -243,3 +244,4 @@ void __tsan_vptr_read(void **)
 {
 }
 }
+#endif

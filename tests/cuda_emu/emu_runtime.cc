@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <memory>
+#include <sys/mman.h>
 
 namespace emu
 {
@@ -35,8 +36,67 @@ static stream *get(cudaStream_t s)
     return p.get();
 }
 
+/* EMU_PROTECT: the host may not touch device memory. It lies in pages of its own, which are
+ * open only while work of a stream runs; who else touches it gets SIGSEGV. */
+static std::map<void *, size_t> guarded;
+static int opened;
+
+static bool protects()
+{
+    static const char *s = getenv("EMU_PROTECT");
+    return s != nullptr;
+}
+
+static size_t pages(size_t n)
+{
+    return (n + 4095) / 4096 * 4096 + (n ? 0 : 4096);
+}
+
+struct open_memory {
+    open_memory()
+    {
+        for (auto &m : guarded)
+            if (!opened)
+                mprotect(m.first, pages(m.second), PROT_READ | PROT_WRITE);
+        opened++;
+    }
+    ~open_memory()
+    {
+        opened--;
+        for (auto &m : guarded)
+            if (!opened)
+                mprotect(m.first, pages(m.second), PROT_NONE);
+    }
+};
+
+static void *device_memory(size_t n)
+{
+    void *p = nullptr;
+    if (!protects())
+        return posix_memalign(&p, 256, n ? n : 1) ? nullptr : p;
+    p = mmap(nullptr, pages(n), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return nullptr;
+    guarded[p] = n;
+    return p;
+}
+
+static void device_memory_free(void *p)
+{
+    auto m = guarded.find(p);
+    if (m == guarded.end()) {
+        free(p);
+        return;
+    }
+    munmap(p, pages(m->second));
+    guarded.erase(m);
+}
+
 static void drain(stream *s, unsigned long until)
 {
+    if (s->done >= until || s->work.empty())
+        return;
+    open_memory hold;
     while (s->done < until && !s->work.empty()) {
         std::function<void()> f = std::move(s->work.front());
         s->work.pop_front();
@@ -185,7 +245,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 cudaError_t cudaMalloc(void **p, size_t n)
 {
     CALL(cudaMalloc, cudaErrorMemoryAllocation)
-    if (posix_memalign(p, 256, n ? n : 1))
+    open_memory hold_open;
+    *p = device_memory(n);
+    if (!*p)
         return failed(cudaErrorMemoryAllocation);
     memset(*p, 0xff, n);
     region_add(*p, n);
@@ -199,7 +261,7 @@ cudaError_t cudaFree(void *p)
         return cudaSuccess;
     if (!region_remove(p))
         return failed(cudaErrorInvalidValue);
-    free(p);
+    device_memory_free(p);
     return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void **p, size_t n)
@@ -243,6 +305,7 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t n, cudaMemcpyKind)
 {
     CALL(cudaMemcpy, cudaErrorLaunchFailure)
     drain_all();
+    open_memory hold_open;
     memcpy(to, from, n);
     return cudaSuccess;
 }

@@ -3,9 +3,11 @@
  * Dense parameters are laid end to end in the model's order. Buckets hold whole parameters
  * up to about BUCKET elements; a parameter much larger is cut. Their gradients (and with a
  * sharded optimizer the parameters themselves) move into the communicator's memory, which
- * is host memory: a device back end's communicator leaves them where they are.
+ * is host memory. On a device they stay where they are, and that memory holds copies: of a
+ * gradient when backward has completed it, of the sums when they come back, of parameters
+ * when their owners have updated them.
  *
- * Fails as the communicator does. */
+ * Fails as the communicator does, and with ERR_DEVICE where copies fail. */
 #include <stdint.h>
 #include <string.h>
 
@@ -32,6 +34,8 @@ struct optim_grads {
     float *rows; /* packed rows of sparse tables */
     size_t cap_rows;
     int opened;
+    int staged; /* parameters lie on a device; g's memory holds copies */
+    int failed; /* a copy in optim_param_done() */
 };
 
 static size_t elements(const struct param *p)
@@ -48,6 +52,11 @@ static int is_dense(const struct optim *o, int i)
 static size_t words_of(const struct optim *o, int i)
 {
     return is_dense(o, i) ? 0 : ((size_t)o->param[i]->rows + 31) / 32;
+}
+
+static int device_failed(const struct optim *o, const struct param *p, struct err *e)
+{
+    return err_set(e, ERR_DEVICE, "%s: %s", p->name, o->backend->error());
 }
 
 /* ---- layout ---- */
@@ -116,22 +125,40 @@ static int plan(struct optim *o, struct optim_grads *g)
 static void begin_step(struct optim_grads *g)
 {
     memcpy(g->left, g->members, (size_t)g->g.buckets * sizeof *g->left);
+    g->failed = 0;
 }
 
 /* ---- opening ---- */
+
+static int hash_param(const struct optim *o, const struct param *p, uint64_t *h,
+                      struct err *e)
+{
+    size_t bytes = elements(p) * sizeof(float);
+    float *copy = o->grads->staged ? mem_alloc(bytes) : p->data;
+    uint64_t pair[2] = {*h};
+    int r = 0;
+
+    if (!copy)
+        return err_set(e, ERR_NOMEM, "%s: out of memory", p->name);
+    if (o->grads->staged && o->backend->copy_out(copy, p->data, bytes))
+        r = device_failed(o, p, e);
+    pair[1] = hash_bytes(copy, bytes);
+    *h = hash_bytes(pair, sizeof pair);
+    if (o->grads->staged)
+        mem_free(copy);
+    return r;
+}
 
 /* All ranks must start from the same weights. */
 static int compare_weights(struct optim *o, struct err *e)
 {
     uint64_t h = 0;
+    int r = 0;
 
-    for (int i = 0; i < o->n; i++) {
-        uint64_t pair[2] = {
-            h, hash_bytes(o->param[i]->data, elements(o->param[i]) * sizeof(float))};
-
-        h = hash_bytes(pair, sizeof pair);
-    }
-    return comm_same(o->comm, "a model", &h, sizeof h, e);
+    for (int i = 0; !r && i < o->n; i++)
+        r = hash_param(o, o->param[i], &h, e);
+    r = comm_agree(o->comm, r, e);
+    return r ? r : comm_same(o->comm, "a model", &h, sizeof h, e);
 }
 
 static void move_in(struct optim *o, struct optim_grads *g)
@@ -140,7 +167,7 @@ static void move_in(struct optim *o, struct optim_grads *g)
         struct param *p = o->param[i];
 
         g->home[i] = (struct home){p->data, p->grad};
-        if (!is_dense(o, i))
+        if (!is_dense(o, i) || g->staged)
             continue;
         if (g->g.grad)
             p->grad = g->g.grad + g->flat[i];
@@ -160,6 +187,8 @@ int optim_grads_open(struct optim *o, struct err *e)
     if (o->comm->world == 1)
         return 0;
     g = mem_alloc(sizeof *g);
+    if (g)
+        g->staged = !strcmp(o->backend->name, "cuda");
     r = !g || plan(o, g) ? err_set(e, ERR_NOMEM, "gradients: out of memory") : 0;
     o->grads = g;
     r = comm_agree(o->comm, r, e);
@@ -241,6 +270,9 @@ void optim_param_done(void *optim, struct param *p)
         i++;
     if (!g || i == o->n || !is_dense(o, i))
         return;
+    if (g->staged &&
+        o->backend->copy_out(g->g.grad + g->flat[i], p->grad, elements(p) * sizeof(float)))
+        g->failed = 1; /* the others must not wait: optim_reduce_all() says it */
     for (int b = g->last[i]; b >= g->first[i]; b--)
         if (--g->left[b] == 0)
             o->comm->grad_start(o->comm, &g->g, b);
@@ -273,6 +305,7 @@ static int unite_rows(struct optim *o, struct optim_grads *g, struct err *e)
  * touched and live here, too. Returns the elements. */
 static size_t copy_rows(struct optim *o, struct optim_grads *g, float *packed, int back)
 {
+    const struct backend *b = o->backend;
     const unsigned *bits = g->bits;
     size_t at = 0;
 
@@ -284,10 +317,10 @@ static size_t copy_rows(struct optim *o, struct optim_grads *g, float *packed, i
             if (!has_row(bits, row))
                 continue;
             if (back) {
-                memcpy(p->grad + row * cols, packed + at, bytes);
+                g->failed |= b->copy_in(p->grad + row * cols, packed + at, bytes) != 0;
                 p->touched[row] = p->live[row] = 1;
             } else if (packed) {
-                memcpy(packed + at, p->grad + row * cols, bytes);
+                g->failed |= b->copy_out(packed + at, p->grad + row * cols, bytes) != 0;
             }
             at += cols;
         }
@@ -324,22 +357,72 @@ static int reduce_rows(struct optim *o, struct err *e)
     return r;
 }
 
+/* Sums of what this rank owns to the device. */
+static int unstage_sums(struct optim *o, struct optim_grads *g, struct err *e)
+{
+    if (g->failed)
+        return err_set(e, ERR_DEVICE, "gradients: %s", o->backend->error());
+    for (int i = 0; g->staged && i < o->n; i++) {
+        struct param *p = o->param[i];
+        size_t first, n;
+
+        for (int at = 0; is_dense(o, i) && optim_grads_own(o, i, &at, &first, &n);)
+            if (o->backend->copy_in(p->grad + first, g->g.grad + g->flat[i] + first,
+                                    n * sizeof(float)))
+                return device_failed(o, p, e);
+    }
+    return 0;
+}
+
 int optim_reduce_all(struct optim *o, struct err *e)
 {
+    struct optim_grads *g = o->grads;
     int r = 0;
 
-    if (!o->grads)
+    if (!g)
         return 0;
     r = reduce_rows(o, e);
     if (!r)
-        r = o->comm->grad_wait(o->comm, &o->grads->g, e);
-    begin_step(o->grads);
+        r = o->comm->grad_wait(o->comm, &g->g, e);
+    if (!r && g->staged)
+        r = comm_agree(o->comm, unstage_sums(o, g, e), e);
+    begin_step(g);
     return r;
+}
+
+/* Owned parts of the parameters from the device, or all of them to it. */
+static int stage_params(struct optim *o, struct optim_grads *g, int back, struct err *e)
+{
+    for (int i = 0; i < o->n; i++) {
+        struct param *p = o->param[i];
+        size_t first = 0, n = elements(p);
+        float *host = g->g.param + g->flat[i];
+
+        if (!is_dense(o, i))
+            continue;
+        if (back && o->backend->copy_in(p->data, host, n * sizeof(float)))
+            return device_failed(o, p, e);
+        for (int at = 0; !back && optim_grads_own(o, i, &at, &first, &n);)
+            if (o->backend->copy_out(host + first, p->data + first, n * sizeof(float)))
+                return device_failed(o, p, e);
+    }
+    return 0;
 }
 
 int optim_grads_gather(struct optim *o, struct err *e)
 {
-    return o->grads ? o->comm->param_gather(o->comm, &o->grads->g, e) : 0;
+    struct optim_grads *g = o->grads;
+    int staged = g && g->staged && g->g.param, r = 0;
+
+    if (!g)
+        return 0;
+    if (staged)
+        r = comm_agree(o->comm, stage_params(o, g, 0, e), e);
+    if (!r)
+        r = o->comm->param_gather(o->comm, &g->g, e);
+    if (!r && staged)
+        r = comm_agree(o->comm, stage_params(o, g, 1, e), e);
+    return r;
 }
 
 int optim_grads_zero(struct optim *o, struct err *e)
@@ -347,8 +430,13 @@ int optim_grads_zero(struct optim *o, struct err *e)
     const struct optim_grads *g = o->grads;
     size_t at = 0;
 
-    (void)e;
     if (!g || !g->g.shard || !g->g.grad)
+        return 0;
+    for (int i = 0; g->staged && i < o->n; i++)
+        if (is_dense(o, i) &&
+            o->backend->fill_zero(o->param[i]->grad, elements(o->param[i]) * sizeof(float)))
+            return device_failed(o, o->param[i], e);
+    if (g->staged)
         return 0;
     for (int b = 0; b < g->g.buckets; b++) {
         memset(g->g.grad + at, 0, (g->g.from[b] - at) * sizeof(float));

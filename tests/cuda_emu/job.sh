@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# A whole tiny job (SFT, reward model, PPO) with the real worker on the emulated CUDA back
+# end: its numbers agree with the CPU's, on one rank and two, a second run has the same bits,
+# and what one device began the other continues. Every call of CUDA and cuBLASLt that fails ends the worker with
+# one line that names the device.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
+plugin=$HONE_TESTS/hone-cuda-emu.so
+[ -e "$plugin" ] || { echo "skipped: the emulated back end is not built"; exit 77; }
+command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
+
+dir=$(mktemp -d /tmp/hone-cuda-XXXXXX)
+trap 'rm -rf "$dir"' EXIT
+python3 "$here/e2e/make_tiny.py" "$dir" --rows 40
+cd "$dir"
+export EMU_SEED=2 HONE_CUDA_PLUGIN=$plugin
+
+train() { # NAME DEVICE [options]
+    local name=$1 device=$2
+    shift 2
+    "$worker" job.yaml --out "$dir/$name" --set resources.device="$device" \
+        --set resources.precision=f32 "$@" >"$name.out" 2>&1
+}
+must() {
+    "$@" || { echo "FAILED: $*"; tail -20 "$2.out"; exit 1; }
+}
+must train cpu cpu
+EMU_PROTECT=1 must train cuda cuda # the worker never touches device memory
+must train again cuda
+for stage in sft rm ppo; do
+    cmp cuda/$stage/final/model.safetensors again/$stage/final/model.safetensors
+done
+must train mixed cpu --stage sft
+must train mixed cuda --stage rm
+must train mixed cuda --stage ppo
+must train bf16 cuda --set resources.precision=bf16 --stage sft
+
+# Two ranks, a device each; the optimizer whole and sharded.
+runs="cuda mixed"
+if command -v mpirun >/dev/null; then
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    for shard in false true; do
+        [ $shard = true ] && export EMU_PROTECT=1
+        EMU_DEVICES=2 timeout -k 5 300 mpirun --oversubscribe -np 2 "$worker" \
+            job.yaml --out "$dir/ranks-$shard" --set resources.device=cuda \
+            --set resources.precision=f32 --set resources.shard_optimizer=$shard \
+            >"ranks-$shard.out" 2>&1 ||
+            { echo "FAILED: two ranks, sharded: $shard"; tail -20 "ranks-$shard.out"; exit 1; }
+        runs="$runs ranks-$shard"
+    done
+    unset EMU_PROTECT
+fi
+
+RUNS=$runs python3 - <<'PYTHON'
+import json
+import os
+
+def rows(run, stage):
+    return [json.loads(line) for line in open(f"{run}/{stage}/metrics.jsonl")]
+
+compared = 0
+tolerance = 2e-3
+for run in os.environ["RUNS"].split():
+    for stage in ("sft", "rm", "ppo"):
+        a, b = rows("cpu", stage), rows(run, stage)
+        assert len(a) == len(b), (run, stage, len(a), len(b))
+        for x, y in zip(a, b):
+            for key in ("loss", "nll", "grad_norm"):
+                if key in x:
+                    near = abs(x[key] - y[key]) <= tolerance * max(1, abs(x[key]))
+                    assert near, (run, stage, x["step"], key, x[key], y[key])
+                    compared += 1
+assert compared > 40, compared
+a, b = rows("cpu", "sft"), rows("bf16", "sft")
+assert all(abs(x["loss"] - y["loss"]) < 0.05 for x, y in zip(a, b) if "loss" in x)
+print(compared, "numbers agree")
+PYTHON
+
+failing=0
+for call in cudaMalloc:0 cudaMalloc:1 cudaMalloc:9 cudaMallocHost:0 cudaMemcpyAsync:0 \
+    cudaMemcpyAsync:90 cudaMemsetAsync:3 cudaStreamSynchronize:2 cudaEventCreateWithFlags:0 \
+    cudaStreamCreateWithFlags:0 cudaSetDevice:0 launch:0 launch:200 cublasLtCreate:0 \
+    cublasLtMatmulAlgoGetHeuristic:1 cublasLtMatmul:40 cublasLtMatrixLayoutCreate:7; do
+    rm -rf fails
+    if EMU_FAIL=$call train fails cuda --stage sft; then
+        echo "FAILED: $call goes unnoticed"
+        exit 1
+    fi
+    if ! grep -q '^hone: .*\(emulated GPU\|matmul\|memory\|cuda\)' fails.out; then
+        echo "FAILED: $call does not say what failed:"
+        tail -3 fails.out
+        exit 1
+    fi
+    failing=$((failing + 1))
+done
+must env EMU_FAIL=unfit:5 "$worker" job.yaml --out "$dir/unfit" --stage sft \
+    --set resources.device=cuda >unfit.out 2>&1
+echo "$failing failures end with a reason"
+
+says() { # TEXT ENVIRONMENT...
+    local text=$1
+    shift
+    if env "$@" "$worker" job.yaml --out "$dir/none" --set resources.device=cuda \
+        >none.out 2>&1 || ! grep -q -e "$text" none.out; then
+        echo "FAILED: $*: does not say \"$text\":"
+        tail -3 none.out
+        exit 1
+    fi
+}
+says 'no device: no NVIDIA driver\|no CUDA-capable device' EMU_DEVICES=0
+says 'the driver serves CUDA 11.4, this build needs' EMU_DRIVER=old
+says 'compute capability 6.1, older than 7.0' EMU_CAPABILITY=61
+says 'local rank 2 has no device of its own, this host shows 2' EMU_DEVICES=2 HONE_LOCAL_RANK=2
+must env EMU_DEVICES=0 "$worker" job.yaml --out "$dir/auto" --stage sft >auto.out 2>&1

@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# One bug at a time in the kernels: a barrier, a mask, a bound, a factor. Each must be
+# noticed by the operator tests: by a wrong result, or by the emulator's own checks (lines
+# marked race are compiled with the race checker: what they lack shows in no result here).
+#
+# A line of the list: kind | file | test | which occurrence | text | its replacement.
+set -u
+cd "$(dirname "$0")/../.."
+objects=$HONE_TESTS/../CMakeFiles
+[ -d "$objects/hone-cuda-race_kernels.dir" ] || { echo "skipped: no race build here"; exit 77; }
+dir=$(mktemp -d /tmp/hone-mutate-XXXXXX) || exit 1
+trap 'rm -rf "$dir"' EXIT
+flags="-std=c++17 -O1 -fPIC -fvisibility=hidden -ffp-contract=off -DHONE_CUDA_EMU -D_GNU_SOURCE
+    -Wno-unknown-pragmas -isystem $HONE_CUDA_INCLUDE -Itests/cuda_emu"
+rest=
+for source in kernels/cuda/*.c kernels/fail.c base/mem.c; do
+    rest="$rest $objects/hone-cuda-emu.dir/$source.o"
+done
+for source in tests/cuda_emu/*.cc; do rest="$rest $objects/emulator.dir/$source.o"; done
+
+plant() { # occurrence, text, replacement, from, to
+    FROM=$2 TO=$3 awk -v n="$1" 'BEGIN { RS = "\001"; from = ENVIRON["FROM"]; to = ENVIRON["TO"] } {
+        s = $0; out = ""
+        for (i = 1; i <= n; i++) {
+            at = index(s, from)
+            if (!at) exit 1
+            out = out substr(s, 1, at - 1) (i < n ? from : to)
+            s = substr(s, at + length(from))
+        }
+        printf "%s%s", out, s }' "$4" >"$5"
+}
+
+one() { # number, kind, file, test, occurrence, text, replacement
+    local d=$dir/$1 kind=$2 file=$3 name="$3: $6 ($5) -> ${7:-nothing}" built=emu more= said what
+    local linked=() source base
+    [ "$kind" = race ] && built=race more="-fsanitize=thread -fno-threadsafe-statics"
+    mkdir -p "$d/kernels/cuda"
+    plant "$5" "$6" "$7" "kernels/cuda/$file" "$d/kernels/cuda/$file" ||
+        { echo "STALE    $name"; return; }
+    for source in kernels/cuda/*.cu; do
+        base=$(basename "$source")
+        if [ "$base" = "$file" ] || { [ "$file" = attention.h ] && [[ $base = attention*.cu ]]; }; then
+            [ -e "$d/$source" ] || cp "$source" "$d/$source"
+            # shellcheck disable=SC2086
+            g++ -I"$d" -I. $flags $more -x c++ -c "$d/$source" -o "$d/$base.o" 2>"$d/err" ||
+                { echo "COMPILE  $name"; tail -3 "$d/err"; return; }
+            linked+=("$d/$base.o")
+        else
+            linked+=("$objects/hone-cuda-${built}_kernels.dir/$source.o")
+        fi
+    done
+    # shellcheck disable=SC2086
+    g++ -shared "${linked[@]}" $rest -o "$d/mutant.so" -lpthread -ldl -lm 2>"$d/err" ||
+        { echo "LINK     $name"; tail -3 "$d/err"; return; }
+    said=$(HONE_TEST_BACKEND=cuda HONE_CUDA_PLUGIN=$d/mutant.so EMU_SEED=3 CMOCKA_TEST_ABORT=1 \
+        timeout 200 "$HONE_TESTS/op_$4" 2>&1)
+    what=$?
+    if [ $what = 0 ]; then
+        echo "MISSED   $name"
+    elif [ "$kind" = race ] && ! echo "$said" | grep -q 'race: \|ERROR'; then
+        echo "MISSED   $name (status $what)"
+    else
+        echo "noticed  $name: $(echo "$said" | sed -n 's/.*\(race: thread\|different barriers\|deadlock\).*/\1/p' | head -1)"
+    fi
+    rm -rf "$d"
+}
+export -f one plant
+export dir flags objects rest
+
+i=0
+while IFS='|' read -r kind file test n from to; do
+    i=$((i + 1))
+    printf '%s\0' "$i" "$kind" "$file" "$test" "$n" "$from" "$to"
+done <<'END' | xargs -0 -n 7 -P "$(nproc)" bash -c 'one "$@"' _ | tee "$dir/all"
+race|attention.cu|attention|1|__syncthreads(); /* the tile|/* the tile
+race|attention.h|attention|1|__syncwarp(); /* what|/* what
+race|attention.h|attention|2|__syncwarp();|
+race|attention_backward.cu|attention|1|__syncthreads(); /* the tile|/* the tile
+race|attention_backward.cu|attention|2|__syncthreads(); /* the tile|/* the tile
+race|columns.cu|norm|1|__syncthreads();|
+race|tokens.cu|tokens|1|__syncthreads();|
+race|loss.cu|loss|1|__syncthreads(); /* z[y]|/* z[y]
+plain|attention.cu|attention|1|max(0, t.begin - a.window + 1)|max(0, t.begin - a.window + N)
+plain|attention.cu|attention|1|to = min(to, t.begin + M)|to = min(to, t.begin + M - N)
+plain|attention.cu|attention|1|l[r] *= shrink|l[r] *= 1
+plain|attention.cu|attention|1|(j + c) % 4|c
+plain|attention.cu|attention|1|h / (a.H / a.K)|h % a.K
+plain|attention.cu|attention|1|top == -INFINITY ? 0 : top|top
+plain|attention.h|attention|1|!(causal && j > i)|!(causal && j >= i)
+plain|attention.h|attention|1|i - j >= window|i - j > window
+plain|attention.h|attention|1|j < length && |
+plain|attention.h|attention|1|first + r < valid|first + r <= valid
+plain|attention_backward.cu|attention|1|t.begin + M - 1 + a.window|t.begin + a.window
+plain|attention_backward.cu|attention|1|(j + r) % 4|r
+plain|attention_backward.cu|attention|1|h < (kv + 1) * group|h < kv * group + 1
+plain|attention_backward.cu|attention|1|g[r][c] - minus)|g[r][c])
+plain|norm.cu|norm|1|if (left > 1)|
+plain|columns.cu|norm|1|r < last|r < p.N
+plain|tokens.cu|tokens|1|s = a.inverse ? -s : s|s = +s
+plain|loss.cu|loss|1|top = block_max(top, part)|top = warp_max(top)
+plain|train.cu|train|1|decay && t[i].decay != 0|decay && 0
+plain|train.cu|train|1|l.at[mid].first <= chunk|l.at[mid].first < chunk
+plain|act.cu|act|1|i + 4 <= a.n|i <= a.n
+plain|product.cu|matmul|1|x + load4(a.bias + n|x + load4(a.bias
+END
+missed=$(grep -vc '^noticed' "$dir/all")
+echo "$(grep -c '^noticed' "$dir/all") of $(grep -c . "$dir/all") planted bugs noticed, $(grep -c 'race: \|barriers\|deadlock' "$dir/all") by the emulator's own checks"
+[ "$missed" = 0 ]

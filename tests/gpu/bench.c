@@ -1,0 +1,293 @@
+/* Speed of a back end's operators on its own memory: `bench [BACKEND] [--tiny]`.
+ *
+ * One line an operator: time of a call (queued back to back, the best of several runs),
+ * its rate, and what share that is of the memory rate that `add` reaches. Sizes are those
+ * of a BERT-base layer with 16,384 tokens;
+ * --tiny makes them small, for a machine that only proves that this program works. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "kernels/backend.h"
+
+enum { RUNS = 3, TENSORS = 16 };
+
+static const struct backend *be;
+static long T = 16384, D = 768, F = 3072, V = 30522, SEQ = 128;
+static int calls = 20;
+static double memory_rate;
+
+static void check(int rc)
+{
+    if (!rc)
+        return;
+    fprintf(stderr, "bench: %s\n", be->error());
+    exit(1);
+}
+
+static void *device(size_t bytes)
+{
+    void *p = be->alloc(bytes);
+
+    if (!p)
+        check(-1);
+    check(be->fill_zero(p, bytes));
+    return p;
+}
+
+static float *floats(long n)
+{
+    float *host = mem_array((size_t)n, sizeof *host), *p = device((size_t)n * sizeof *p);
+
+    if (!host)
+        exit(1);
+    for (long i = 0; i < n; i++)
+        host[i] = (float)((uint32_t)i * 2654435761u >> 8) * 0x1p-24f - 0.5f;
+    check(be->copy_in(p, host, (size_t)n * sizeof *p));
+    mem_free(host);
+    return p;
+}
+
+static void *copied(const void *host, size_t bytes)
+{
+    void *p = device(bytes);
+
+    check(be->copy_in(p, host, bytes));
+    return p;
+}
+
+/* Wait for all that was queued. */
+static void finish(const void *p)
+{
+    char byte;
+
+    check(be->copy_out(&byte, p, 1));
+}
+
+/* Seconds of one call of `op` with its arguments. */
+#define SECONDS(op, args, out)                                                             \
+    __extension__({                                                                        \
+        double best_ = 1e30;                                                               \
+                                                                                           \
+        check(be->op(&(args)));                                                            \
+        finish(out);                                                                       \
+        for (int r_ = 0; r_ < RUNS; r_++) {                                                \
+            double from_ = clock_now(), s_;                                                \
+                                                                                           \
+            for (int i_ = 0; i_ < calls; i_++)                                             \
+                check(be->op(&(args)));                                                    \
+            finish(out);                                                                   \
+            s_ = (clock_now() - from_) / calls;                                            \
+            best_ = s_ < best_ ? s_ : best_;                                               \
+        }                                                                                  \
+        best_;                                                                             \
+    })
+
+static void memory_line(const char *name, double seconds, double bytes)
+{
+    double rate = bytes / seconds / 1e9;
+
+    if (memory_rate == 0)
+        memory_rate = rate;
+    printf("%-34s %9.1f us %9.1f GB/s %5.0f %%\n", name, seconds * 1e6, rate,
+           100 * rate / memory_rate);
+}
+
+static void flop_line(const char *name, double seconds, double flop)
+{
+    double rate = flop / seconds / 1e12;
+
+    printf("%-34s %9.1f us %9.2f TFLOP/s", name, seconds * 1e6, rate);
+    puts("");
+}
+
+static void products(enum op_precision precision, const char *name)
+{
+    static const char *const kind[] = {"forward", "input gradient", "weight gradient"};
+    float *x = floats(T * F), *w = floats(F * D), *y = floats(T * F), *bias = floats(F);
+    char line[64];
+
+    for (int k = 0; k < 3; k++) {
+        struct matmul_args a = {.M = T, .N = F, .K = D, .precision = precision};
+        double s;
+
+        if (k == 0)
+            a = (struct matmul_args){
+                T,    F, D, x, D,    0,        w, D, 1, bias, ACT_GELU_ERF,
+                NULL, y, F, 0, NULL, precision};
+        else if (k == 1)
+            a = (struct matmul_args){T,    D,        F,    x, F, 0, w,    D,        0,
+                                     NULL, ACT_NONE, NULL, y, D, 0, NULL, precision};
+        else
+            a = (struct matmul_args){F,    D,        T,    x, F, 1, y,    D,        0,
+                                     NULL, ACT_NONE, NULL, w, D, 1, NULL, precision};
+        s = SECONDS(matmul, a, a.c);
+        snprintf(line, sizeof line, "matmul %s %s", name, kind[k]);
+        flop_line(line, s, 2.0 * (double)T * (double)F * (double)D);
+    }
+    be->release(x);
+    be->release(w);
+    be->release(y);
+    be->release(bias);
+}
+
+static void rows(void)
+{
+    long n = T * D;
+    float *x = floats(n), *y = floats(n), *z = floats(n), *w = floats(D), *b = floats(D);
+    float *stat = floats(2 * T), *u = floats(n);
+    struct add_args add = {x, y, n};
+    struct act_args act = {ACT_GELU_ERF, x, y, n};
+    struct act_backward_args act_back = {ACT_GELU_ERF, x, y, z, w, T, D};
+    struct norm_args norm = {NORM_LAYER, T,   D, x, y,    w,       b,
+                             1e-12f,     {0}, z, u, stat, stat + T};
+    struct norm_backward_args norm_back = {NORM_LAYER, T,        D,   y, NULL, z, w,
+                                           stat,       stat + T, {0}, u, NULL, w, b};
+
+    memory_line("add", SECONDS(add, add, y), 12.0 * (double)n);
+    memory_line("act, GELU", SECONDS(act, act, y), 8.0 * (double)n);
+    memory_line("act_backward with bias", SECONDS(act_backward, act_back, z),
+                16.0 * (double)n);
+    memory_line("norm with residual", SECONDS(norm, norm, u), 16.0 * (double)n);
+    memory_line("norm_backward", SECONDS(norm_backward, norm_back, u), 20.0 * (double)n);
+    be->release(x);
+    be->release(y);
+    be->release(z);
+    be->release(w);
+    be->release(b);
+    be->release(stat);
+    be->release(u);
+}
+
+static void embedding(void)
+{
+    int *index = mem_array((size_t)T, sizeof *index), *order, *start;
+    float *table = floats(V * D), *y = floats(T * D);
+    long segments = 0, at = 0;
+    struct rng r;
+
+    rng_init(&r, 1);
+    order = mem_array((size_t)T, sizeof *order);
+    start = mem_array((size_t)T + 1, sizeof *start);
+    for (long t = 0; t < T; t++) /* sorted already: the order of tokens is the same */
+        index[t] = (int)(t * V / T);
+    for (long t = 0; t < T; t++) {
+        if (t == 0 || index[t] != index[t - 1])
+            start[segments++] = (int)at;
+        order[at++] = (int)t;
+    }
+    start[segments] = (int)at;
+    struct embedding_args a = {.n = 1, .table = {table}, .y = y, .T = T, .D = D};
+    struct embedding_backward_args back = {
+        .n_segments = segments, .T = T, .D = D, .dy = y, .dtable = table};
+    a.index[0] = back.index = copied(index, (size_t)T * sizeof *index);
+    back.order = copied(order, (size_t)T * sizeof *order);
+    back.start = copied(start, (size_t)(segments + 1) * sizeof *start);
+    memory_line("embedding", SECONDS(embedding, a, y), 8.0 * (double)(T * D));
+    memory_line("embedding_backward", SECONDS(embedding_backward, back, table),
+                12.0 * (double)(T * D));
+    be->release(table);
+    be->release(y);
+    mem_free(index);
+    mem_free(order);
+    mem_free(start);
+}
+
+static void training(void)
+{
+    struct adamw_tensor t[TENSORS];
+    double sum[TENSORS];
+    long n = F * D;
+    struct adamw_args adamw = {t, TENSORS, 0.9, 0.999, 1e-8, 1, 1};
+    struct grad_norm_args norm = {t, TENSORS, sum};
+
+    memset(t, 0, sizeof t);
+    for (int i = 0; i < TENSORS; i++) {
+        t[i].n = n;
+        t[i].lr = 1e-6f;
+        t[i].p = floats(n);
+        t[i].grad = floats(n);
+        t[i].m = device((size_t)n * sizeof(float));
+        t[i].v = device((size_t)n * sizeof(float));
+    }
+    memory_line("grad_norm", SECONDS(grad_norm, norm, t[0].p), 4.0 * (double)n * TENSORS);
+    memory_line("adamw", SECONDS(adamw, adamw, t[0].p), 32.0 * (double)n * TENSORS);
+    for (int i = 0; i < TENSORS; i++) {
+        be->release(t[i].p);
+        be->release(t[i].grad);
+        be->release(t[i].m);
+        be->release(t[i].v);
+    }
+}
+
+static void attention(long length, int d, int causal)
+{
+    long B = T / length, ld = 3 * D, H = D / d;
+    float *qkv = floats(T * ld), *o = floats(T * D), *lse = floats(T * H);
+    float *dqkv = floats(T * ld);
+    int *bounds = mem_array((size_t)B + 1, sizeof *bounds);
+    float scale = 0.1f;
+    char name[64];
+    double flop = 4.0 * (double)T * (double)length * (double)D / (causal ? 2 : 1);
+
+    for (long i = 0; i <= B; i++)
+        bounds[i] = (int)(i * length);
+    const int *cu = copied(bounds, (size_t)(B + 1) * sizeof *bounds);
+    struct attention_args a = {qkv, qkv + D, qkv + 2 * D, ld,    ld,         ld,     D,
+                               o,   lse,     cu,          B,     B * length, (int)H, (int)H,
+                               d,   causal,  0,           scale, {0}};
+    struct attention_backward_args back = {
+        qkv,  qkv + D,  qkv + 2 * D,  o,  o, lse,        ld,     ld,     ld, D,
+        dqkv, dqkv + D, dqkv + 2 * D, cu, B, B * length, (int)H, (int)H, d,  causal,
+        0,    scale,    {0}};
+
+    snprintf(name, sizeof name, "attention d %d, %ld%s", d, length,
+             causal ? " causal" : "");
+    flop_line(name, SECONDS(attention, a, o), flop);
+    snprintf(name, sizeof name, "  backward");
+    flop_line(name, SECONDS(attention_backward, back, dqkv), 2.5 * flop);
+    be->release(qkv);
+    be->release(o);
+    be->release(lse);
+    be->release(dqkv);
+    mem_free(bounds);
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = "cuda";
+    char line[256];
+
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--tiny")) {
+            T = 64;
+            D = 128;
+            F = 192;
+            V = 100;
+            SEQ = 16;
+            calls = 1;
+        } else {
+            name = argv[i];
+        }
+    }
+    if (*backend_reason(name)) {
+        fprintf(stderr, "bench: %s: %s\n", name, backend_reason(name));
+        return 1;
+    }
+    be = backend_find(name);
+    be->describe(line, sizeof line);
+    puts(line);
+    rows();
+    embedding();
+    training();
+    products(PRECISION_F32, "f32");
+    if (be->bf16())
+        products(PRECISION_BF16, "bf16");
+    attention(SEQ, 64, 0);
+    attention(16 * SEQ < T ? 16 * SEQ : T, 64, 1);
+    attention(16 * SEQ < T ? 16 * SEQ : T, 128, 1);
+    return 0;
+}
