@@ -77,7 +77,7 @@ function(hone_emulated_op op name label plugin seed)
     add_dependencies(op_${op} ${plugin})
     add_test(NAME ${name}_${op} COMMAND op_${op} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     set_tests_properties(${name}_${op} PROPERTIES LABELS ${label} TIMEOUT 900 ENVIRONMENT
-        "HONE_TEST_BACKEND=cuda;EMU_SEED=${seed};HONE_CUDA_PLUGIN=${PROJECT_BINARY_DIR}/tests/${plugin}.so")
+        "HONE_TEST_BACKEND=cuda;EMU_SEED=${seed};EMU_SHARED=64;HONE_CUDA_PLUGIN=${PROJECT_BINARY_DIR}/tests/${plugin}.so")
 endfunction()
 foreach(op act attention coverage loss matmul norm tokens train)
     hone_emulated_op(${op} cuda_op quick hone-cuda-emu 2)

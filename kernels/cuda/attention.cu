@@ -95,7 +95,8 @@ static __global__ void __launch_bounds__(THREADS)
 
 template <int D> static int forward(const attention_args &a)
 {
-    constexpr int R = D <= 64 ? 4 : 2, N = D <= 128 ? 32 : 16, M = ROW_GROUPS * R;
+    constexpr int R = D <= 64 ? 4 : D <= 128 ? 2 : 1;
+    constexpr int N = D <= 128 ? 32 : 16, M = ROW_GROUPS * R;
     size_t shared = ((size_t)(M + 2 * N) * (D + PAD) + M * (N + 1)) * sizeof(float);
     int rc = reserve(attention_kernel<D, R, N>, shared);
     int w = wide(a.d | a.ldq | a.ldk | a.ldv | a.ldo, a.q, a.k, a.v, a.o);

@@ -7,7 +7,8 @@
  * are neighbours, so that one Philox call serves four; and of an output row the columns
  * 32 j + 4 tx and on. Row r of a streamed tile lies in slot (r % C) * 8 + r / C: the eight
  * lanes of a row then read from different banks. The heads' d columns are padded with zeros
- * to D, rows past the end of the sequence are zeros. */
+ * to D, rows past the end of the sequence are zeros. Tiles fit into the 64 KiB that a block
+ * may have on sm_75. */
 #ifndef KERNELS_CUDA_ATTENTION_H
 #define KERNELS_CUDA_ATTENTION_H
 

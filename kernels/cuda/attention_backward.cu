@@ -165,7 +165,8 @@ static __global__ void __launch_bounds__(THREADS)
 
 template <int D> static int backward(const attention_backward_args &a, float *delta)
 {
-    constexpr int R = D <= 128 ? 2 : 1, N = D <= 64 ? 32 : 16, M = ROW_GROUPS * R;
+    constexpr int R = D <= 128 ? 2 : 1, M = ROW_GROUPS * R;
+    constexpr int N = D <= 64 ? 32 : D <= 128 ? 16 : 8;
     size_t shared = ((size_t)(2 * M + 2 * N) * (D + PAD) + M * (N + 1)) * sizeof(float);
     int w = wide(a.d | a.ldq | a.ldk | a.ldv | a.ldo, a.q, a.k, a.v, a.dout) &&
             wide(0, a.dq, a.dk, a.dv);

@@ -1,17 +1,28 @@
 /* The CUDA back end's table, and the one function this plug-in exports (kernels/plugin.h).
  *
  * A machine without a usable device has 0 of them, and describe() says why. */
-#include "kernels/plugin.h"
+#include <sched.h>
+
 #include "kernels/cuda/cuda.h"
+#include "kernels/plugin.h"
+
+static int host_threads; /* 0: not set */
 
 static void set_threads(int n)
 {
-    (void)n; /* the device has its own */
+    host_threads = n > 0 ? n : 0;
 }
 
+/* Of the host, for what is done beside the device (texts, packing). */
 static int threads(void)
 {
-    return 1;
+    cpu_set_t cpus;
+
+    if (host_threads)
+        return host_threads;
+    if (sched_getaffinity(0, sizeof cpus, &cpus))
+        return 1;
+    return CPU_COUNT(&cpus) > 0 ? CPU_COUNT(&cpus) : 1;
 }
 
 __attribute__((visibility("default"))) plugin_function hone_backend;
