@@ -32,6 +32,12 @@ foreach(fake good: abi:FAKE_ABI=4242u size:FAKE_SIZE=24u hole:FAKE_HOLE=1 name:F
         LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
     add_dependencies(unit_kernels_plugin fake_${name})
 endforeach()
+add_library(fake_nvml MODULE ${PROJECT_SOURCE_DIR}/tests/unit/train/fake_nvml.c)
+set_target_properties(fake_nvml PROPERTIES PREFIX ""
+    LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+add_dependencies(unit_train_health fake_nvml)
+set_property(TEST unit_train_health APPEND PROPERTY
+    ENVIRONMENT "HONE_FAKES=${PROJECT_BINARY_DIR}/tests")
 set_property(TEST unit_kernels_plugin APPEND PROPERTY
     ENVIRONMENT "HONE_FAKES=${PROJECT_BINARY_DIR}/tests")
 

@@ -112,7 +112,5 @@ int advise(const struct machine *m, const struct speed *s, const char *cuda,
              "%d threads are hardly faster than one (%.0f and %.0f GFLOP/s)", s->threads,
              s->f32_all / 1e9, s->f32_one / 1e9);
     advise_ranks(&l, m);
-    if (m->gpus > 1 && !m->nccl)
-        warn(&l, "install NCCL (libnccl2)", "libnccl.so.2 is not there: one GPU alone");
     return l.n;
 }

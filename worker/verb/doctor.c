@@ -4,12 +4,14 @@
 #include "worker/verb/doctor.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/args.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "worker/train/health.h"
 #include "worker/verb/verb.h"
 
 struct doctor_args {
@@ -38,6 +40,7 @@ struct report {
     const char *cuda;             /* why there is none; "" */
     char kernels[160], gpu[160];
     int devices;
+    struct health health; /* of the GPUs; none where NVML is silent */
     struct advice advice[ADVICE_MAX];
     int warnings;
 };
@@ -87,6 +90,13 @@ static void print_helpers(const struct report *r)
         printf("GPUs           %d: %s%s\n", m->gpus, m->gpu[0], m->gpus > 1 ? ", ..." : "");
     else
         printf("GPUs           none\n");
+    for (int i = 0; i < r->health.n; i++) {
+        struct str line = {0};
+
+        health_line(&r->health.gpu[i], &line);
+        printf("GPU %-2d         %s\n", i, str_get(&line));
+        str_fini(&line);
+    }
     printf("CUDA           %s\n", r->cuda[0] ? r->cuda : r->gpu);
     printf("NCCL           %s\n", m->nccl   ? "libnccl.so.2"
                                   : m->gpus ? "none"
@@ -186,6 +196,15 @@ static void write_machine(const struct report *r, struct str *s)
         str_add(s, i ? ", " : "");
         str_add_json(s, m->gpu[i], strlen(m->gpu[i]));
     }
+    str_add(s, "], \"gpu_health\": [");
+    for (int i = 0; i < r->health.n; i++) {
+        struct str line = {0};
+
+        health_line(&r->health.gpu[i], &line);
+        str_add(s, i ? ", " : "");
+        str_add_json(s, str_get(&line), strlen(str_get(&line)));
+        str_fini(&line);
+    }
     str_addf(s, "], \"cuda\": {\"usable\": %s, ", truth(!r->cuda[0]));
     text(s, "reason", r->cuda);
     number(s, "devices", r->devices);
@@ -242,6 +261,38 @@ static int print_json(const struct report *r, struct err *e)
 
 /* ---- the whole ----------------------------------------------------------------------- */
 
+static void add_advice(struct report *r, const char *what, const char *mend)
+{
+    struct advice *a = &r->advice[r->warnings];
+
+    if (r->warnings == ADVICE_MAX)
+        return;
+    snprintf(a->what, sizeof a->what, "%.*s", (int)sizeof a->what - 1, what);
+    snprintf(a->mend, sizeof a->mend, "%.*s", (int)sizeof a->mend - 1, mend);
+    r->warnings++;
+}
+
+/* What NVML says of the GPUs, and what is wrong with them. */
+static void examine_gpus(struct report *r)
+{
+    struct err e = {0};
+
+    if (!r->machine.gpus && !getenv("HONE_NVML"))
+        return;
+    if (health_read(&r->health, &e)) {
+        add_advice(r, e.msg, e.mend[0] ? e.mend : "install the driver's libnvidia-ml.so.1");
+        return;
+    }
+    for (int i = 0; i < r->health.n; i++) {
+        struct str alarm = {0};
+
+        if (health_alarm(&r->health.gpu[i], &alarm))
+            add_advice(r, str_get(&alarm),
+                       "see nvidia-smi -q; leave it out with CUDA_VISIBLE_DEVICES");
+        str_fini(&alarm);
+    }
+}
+
 static int examine(struct report *r, int quick, struct err *e)
 {
     const struct backend *cpu = backend_find("cpu"), *cuda = backend_find("cuda");
@@ -260,6 +311,8 @@ static int examine(struct report *r, int quick, struct err *e)
     }
     if (!rc)
         r->warnings = advise(&r->machine, r->measured, r->cuda, r->advice);
+    if (!rc)
+        examine_gpus(r);
     return rc;
 }
 

@@ -199,7 +199,6 @@ static void test_advice(void **state)
     CASE(m.mpirun[0] = 0, "", "mpirun is not in PATH", "openmpi-bin");
     CASE(m.root = 1, "", "refuses to start ranks for root", "OMPI_ALLOW_RUN_AS_ROOT=1");
     CASE(m.gpus = 1, "no plug-in", "no plug-in", "CPUs do the work");
-    CASE(m.gpus = 2, "", "one GPU alone", "NCCL");
     CASE(s.f32_all = 110e9, "", "hardly faster", "neighbours");
 #undef CASE
     m = good();

@@ -1,0 +1,113 @@
+/* A driver's NVML library that answers, fails or hangs as FAKE_NVML asks: "ok", "init" (the
+ * library does not start), "lost" (the second GPU fell off the bus), "hang", "sick" (hot,
+ * with memory errors). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SUCCESS = 0, NOT_SUPPORTED = 3, DRIVER_NOT_LOADED = 9, GPU_LOST = 15 };
+
+static int is(const char *mode)
+{
+    const char *asked = getenv("FAKE_NVML");
+
+    return asked && !strcmp(asked, mode);
+}
+
+const char *nvmlErrorString(int rc);
+int nvmlInit_v2(void);
+int nvmlShutdown(void);
+int nvmlDeviceGetCount_v2(unsigned *n);
+int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **gpu);
+int nvmlDeviceGetName(void *gpu, char *name, unsigned n);
+int nvmlDeviceGetUtilizationRates(void *gpu, unsigned *rates);
+int nvmlDeviceGetMemoryInfo(void *gpu, unsigned long long *memory);
+int nvmlDeviceGetTemperature(void *gpu, int which, unsigned *celsius);
+int nvmlDeviceGetPowerUsage(void *gpu, unsigned *milliwatts);
+int nvmlDeviceGetCurrentClocksThrottleReasons(void *gpu, unsigned long long *why);
+int nvmlDeviceGetTotalEccErrors(void *gpu, int kind, int counter, unsigned long long *n);
+
+const char *nvmlErrorString(int rc)
+{
+    return rc == GPU_LOST ? "GPU is lost" : rc == SUCCESS ? "Success" : "Driver Not Loaded";
+}
+
+int nvmlInit_v2(void)
+{
+    while (is("hang"))
+        sleep(1);
+    return is("init") ? DRIVER_NOT_LOADED : SUCCESS;
+}
+
+int nvmlShutdown(void)
+{
+    return SUCCESS;
+}
+
+int nvmlDeviceGetCount_v2(unsigned *n)
+{
+    *n = 2;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **gpu)
+{
+    static char gpus[2];
+
+    *gpu = &gpus[i];
+    return i && is("lost") ? GPU_LOST : SUCCESS;
+}
+
+int nvmlDeviceGetName(void *gpu, char *name, unsigned n)
+{
+    (void)gpu;
+    snprintf(name, n, "NVIDIA Fake 1000");
+    return SUCCESS;
+}
+
+int nvmlDeviceGetUtilizationRates(void *gpu, unsigned *rates)
+{
+    (void)gpu;
+    rates[0] = 37;
+    rates[1] = 12;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMemoryInfo(void *gpu, unsigned long long *memory)
+{
+    (void)gpu;
+    memory[0] = 80000000000ull;
+    memory[1] = 78000000000ull;
+    memory[2] = 2000000000ull;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetTemperature(void *gpu, int which, unsigned *celsius)
+{
+    (void)gpu;
+    *celsius = is("sick") ? 95 : 41;
+    return which ? NOT_SUPPORTED : SUCCESS;
+}
+
+int nvmlDeviceGetPowerUsage(void *gpu, unsigned *milliwatts)
+{
+    (void)gpu;
+    *milliwatts = 75500;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetCurrentClocksThrottleReasons(void *gpu, unsigned long long *why)
+{
+    (void)gpu;
+    *why = is("sick") ? 0x40 : 0x1; /* thermal slowdown; idle */
+    return SUCCESS;
+}
+
+int nvmlDeviceGetTotalEccErrors(void *gpu, int kind, int counter, unsigned long long *n)
+{
+    (void)counter;
+    (void)kind;
+    *n = is("sick") && (size_t)gpu % 2 ? 3 : 0;
+    return is("sick") ? SUCCESS : NOT_SUPPORTED;
+}
