@@ -47,7 +47,7 @@ static __device__ void scores(float (&s)[R][C], const float *owned, const float 
 #pragma unroll
         for (int c = 0; c < C; c++)
             s[r][c] = 0;
-#pragma unroll 2
+#pragma unroll(D > 128 ? 1 : 2)
     for (int k = 0; k < D; k += 4) {
         float4 a[R];
 
@@ -88,7 +88,7 @@ static __device__ void add_rows(float4 (&out)[R][D / 32], const float *p,
     const float *row = p + threadIdx.x / ROW_LANES * R * (N + 1);
     const float *y = streamed + threadIdx.x % ROW_LANES * 4;
 
-#pragma unroll 2
+#pragma unroll(D > 128 ? 1 : 2)
     for (int n = 0; n < N; n++) {
         float weight[R];
 
