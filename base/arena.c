@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 
-enum { BLOCK_MIN = 64 * 1024 };
+enum { BLOCK_MIN = 1024 }; /* each block is twice the one before it */
 
 struct arena_block {
     struct arena_block *next;

@@ -12,13 +12,14 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "daemon/event.h"
 #include "daemon/folder.h"
 #include "daemon/notify.h"
 #include "daemon/plan.h"
 #include "daemon/roots.h"
 #include "daemon/show.h"
 
-enum { PRIORITY_MAX = 100, REQUEST_ID_MAX = 64 };
+enum { PRIORITY_MAX = 100, REQUEST_ID_MAX = 64, BATCH_MAX = 64 };
 
 /* Seconds. */
 static const double lock_wait = 10.0, lock_retry = 0.05;
@@ -39,6 +40,7 @@ struct admission {
     struct plan plan;
     char run[FILE_PATH_MAX];
     int made, lock, committed;
+    struct job *job;   /* made, and to be stored with the next batch; NULL: not yet */
     double lock_until; /* INFINITY: not waiting for a lock */
     struct admission *next;
 };
@@ -52,6 +54,7 @@ static void forget(struct daemon *d, struct admission *a)
     *p = a->next;
     if (a->lock >= 0)
         close(a->lock);
+    job_free(a->job);
     if (a->run[0] && !a->committed)
         folder_release(a->run, a->made);
     arena_fini(&a->arena);
@@ -301,27 +304,14 @@ static int warn_of_memory(struct daemon *d, struct admission *a, struct err *e)
     return 0;
 }
 
-static void commit(struct daemon *d, struct admission *a)
+/* It is stored: tell the client. */
+static void accept(struct daemon *d, struct admission *a, struct job *j)
 {
     Hone__V1__SubmitReply reply = HONE__V1__SUBMIT_REPLY__INIT;
     struct arena scratch = {0};
-    struct job *j = NULL;
     struct err e;
-    int rc = warn_of_memory(d, a, &e);
 
-    if (!rc)
-        rc = make_job(d, a, &j, &e);
-    if (rc) {
-        job_free(j);
-        refuse(d, a, &e);
-        return;
-    }
-    rc = daemon_add_job(d, j, &e);
-    if (rc) {
-        refuse(d, a, &e);
-        return;
-    }
-    a->committed = 1;
+    event_state(d, j);
     if (!d->is_private) {
         close(j->lock); /* until it runs: a queue holds no descriptors */
         j->lock = -1;
@@ -338,7 +328,56 @@ static void commit(struct daemon *d, struct admission *a)
     }
     arena_fini(&scratch);
     forget(d, a);
+}
+
+/* Store all jobs that wait for it at once: one synchronisation of the disk for all. */
+static void commit_all(struct daemon *d)
+{
+    struct admission *of[BATCH_MAX];
+    struct job *job[BATCH_MAX];
+    struct err e;
+    size_t n = 0;
+    int rc;
+
+    for (struct admission *a = d->admissions; a && n < BATCH_MAX; a = a->next)
+        if (a->job)
+            of[n++] = a;
+    if (!n)
+        return;
+    for (size_t i = 0; i < n / 2; i++) { /* in order of arrival: the newest stand first */
+        struct admission *a = of[i];
+
+        of[i] = of[n - 1 - i];
+        of[n - 1 - i] = a;
+    }
+    for (size_t i = 0; i < n; i++)
+        job[i] = of[i]->job;
+    rc = daemon_add_jobs(d, job, n, &e);
+    for (size_t i = 0; !rc && i < n; i++) { /* the daemon's now */
+        of[i]->job = NULL;
+        of[i]->committed = 1;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (rc)
+            refuse(d, of[i], &e);
+        else
+            accept(d, of[i], job[i]);
     daemon_schedule(d);
+}
+
+/* Judged and placed: to be stored with the next batch. A private daemon has one job and
+ * does not wait. */
+static void commit(struct daemon *d, struct admission *a)
+{
+    struct err e;
+    int rc = warn_of_memory(d, a, &e);
+
+    if (!rc)
+        rc = make_job(d, a, &a->job, &e);
+    if (rc)
+        refuse(d, a, &e);
+    else if (d->is_private)
+        commit_all(d);
 }
 
 /* ---- place ---- */
@@ -406,17 +445,22 @@ void admit_tick(struct daemon *d)
 {
     for (struct admission *a = d->admissions, *next; a; a = next) {
         next = a->next;
-        if (!isinf(a->lock_until))
+        if (!isinf(a->lock_until) && !a->job)
             place(d, a);
     }
+    commit_all(d);
 }
 
 double admit_next(const struct daemon *d)
 {
+    double now = d->io->ops->now(d->io), next = INFINITY;
+
     for (const struct admission *a = d->admissions; a; a = a->next)
-        if (!isinf(a->lock_until))
-            return d->io->ops->now(d->io) + lock_retry;
-    return INFINITY;
+        if (a->job)
+            return now; /* once the others that have come by now are placed */
+        else if (!isinf(a->lock_until))
+            next = now + lock_retry;
+    return next;
 }
 
 /* ---- check ---- */

@@ -116,13 +116,15 @@ void daemon_sort_queue(struct daemon *d)
     qsort(d->queue, d->n_jobs, sizeof *d->queue, by_priority);
 }
 
-static int make_room(struct daemon *d, struct err *e)
+static int make_room(struct daemon *d, size_t n, struct err *e)
 {
     size_t cap = d->cap_jobs ? 2 * d->cap_jobs : 16;
     struct job **jobs, **queue;
 
-    if (d->n_jobs < d->cap_jobs)
+    if (d->n_jobs + n <= d->cap_jobs)
         return 0;
+    while (cap < d->n_jobs + n)
+        cap *= 2;
     jobs = mem_resize(d->jobs, cap, sizeof *jobs);
     if (jobs)
         d->jobs = jobs;
@@ -138,7 +140,7 @@ int daemon_keep_job(struct daemon *d, struct job *j, struct err *e)
 {
     size_t at = place_of(d, j->id), q = d->n_jobs;
 
-    if (make_room(d, e))
+    if (make_room(d, 1, e))
         return e->code;
     for (size_t i = 0; i < PAST_MAX; i++)
         if (d->past[i] == j)
@@ -152,19 +154,15 @@ int daemon_keep_job(struct daemon *d, struct job *j, struct err *e)
     return 0;
 }
 
-int daemon_add_job(struct daemon *d, struct job *j, struct err *e)
+int daemon_add_jobs(struct daemon *d, struct job *const *list, size_t n, struct err *e)
 {
-    int rc = make_room(d, e);
+    int rc = make_room(d, n, e);
 
     if (!rc)
-        rc = store_add_job(d->store, j, e);
-    if (rc) {
-        job_free(j);
-        return rc;
-    }
-    daemon_keep_job(d, j, e); /* there is room */
-    event_state(d, j);
-    return 0;
+        rc = store_add_jobs(d->store, list, n, e);
+    for (size_t i = 0; !rc && i < n; i++)
+        daemon_keep_job(d, list[i], e); /* there is room */
+    return rc;
 }
 
 /* Ended jobs leave the table. */

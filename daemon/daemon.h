@@ -70,8 +70,8 @@ void daemon_init(struct daemon *d, struct io *io, struct store *store, const cha
 int daemon_recover(struct daemon *d, struct err *e);
 void daemon_fini(struct daemon *d);
 
-/* Takes the job, also when it fails. */
-int daemon_add_job(struct daemon *d, struct job *j, struct err *e);
+/* New jobs, all or none: takes them and gives them their ids. */
+int daemon_add_jobs(struct daemon *d, struct job *const *list, size_t n, struct err *e);
 /* Put a job from the store, or from the past, among those that have not ended. */
 int daemon_keep_job(struct daemon *d, struct job *j, struct err *e);
 /* Also one that has ended: valid until the handler returns. NULL: none. */

@@ -336,16 +336,23 @@ static int update_job(struct store *s, const struct job *j, struct err *e)
     return finish(s, q, e);
 }
 
-int store_add_job(struct store *s, struct job *j, struct err *e)
+int store_add_jobs(struct store *s, struct job *const *list, size_t n, struct err *e)
 {
     int rc = begin(s, e);
 
     if (rc)
         return rc;
-    rc = insert_job(s, j, e);
-    for (size_t i = 0; !rc && i < j->n_stages; i++)
-        rc = save_stage(s, j, i, e);
+    for (size_t k = 0; !rc && k < n; k++) {
+        rc = insert_job(s, list[k], e);
+        for (size_t i = 0; !rc && i < list[k]->n_stages; i++)
+            rc = save_stage(s, list[k], i, e);
+    }
     return conclude(s, rc, e);
+}
+
+int store_add_job(struct store *s, struct job *j, struct err *e)
+{
+    return store_add_jobs(s, &j, 1, e);
 }
 
 int store_save_job(struct store *s, const struct job *j, struct err *e)

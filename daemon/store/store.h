@@ -26,7 +26,8 @@ int store_open(struct store **out, const char *dir, enum store_kind kind, struct
 void store_close(struct store *s);
 uint64_t store_epoch(const struct store *s);
 
-/* A new job with its stages: gives it its id. */
+/* New jobs with their stages, all or none: gives them their ids. */
+int store_add_jobs(struct store *s, struct job *const *list, size_t n, struct err *e);
 int store_add_job(struct store *s, struct job *j, struct err *e);
 /* Everything about a job and its stages that may change. */
 int store_save_job(struct store *s, const struct job *j, struct err *e);

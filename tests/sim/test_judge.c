@@ -45,6 +45,7 @@ static void begin(void)
         if (s.n_processes && s.process[CHECK].alive)
             sim_worker_act(&s, CHECK);
         sim_tell_end(&s, CHECK);
+        sim_advance(&s, 0.01);
     }
     assert_true(s.process[FIRST].alive);
 }

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/auth.h"
+#include "daemon/event.h"
 #include "daemon/http.h"
 #include "daemon/rpc.h"
 #include "daemon/watch.h"
@@ -335,7 +336,8 @@ static struct job *add_job(void)
     j->file = "/toy.yaml";
     j->run = "/nowhere/toy";
     j->owner = "somebody";
-    assert_int_equal(daemon_add_job(&w.d, j, &e), 0);
+    assert_int_equal(daemon_add_jobs(&w.d, &j, 1, &e), 0);
+    event_state(&w.d, j);
     return j;
 }
 
