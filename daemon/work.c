@@ -321,11 +321,12 @@ static enum stage_state outcome(struct daemon *d, struct job *j, struct job_stag
     /* Paused (and perhaps to go on already). */
     if ((s->asked == ASKED_STOP || j->want == WANT_PAUSE) && (lost || to == STAGE_STOPPED))
         return STAGE_WAITING;
-    if (to == STAGE_FAILED) {
+    if (to == STAGE_FAILED)
         explain(d, j, s, how);
-        if (try_again(d, j, s, loss_of(s, how)))
-            return STAGE_WAITING;
-    }
+    else if (!s->message) /* a signal from outside: the machine goes down, say */
+        s->message = "the worker saved and stopped, and nobody here had asked for it";
+    if (try_again(d, j, s, to == STAGE_STOPPED ? LOSS_KILLED : loss_of(s, how)))
+        return STAGE_WAITING;
     return to;
 }
 

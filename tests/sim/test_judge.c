@@ -249,6 +249,23 @@ static void test_budget(void **state)
     sim_close(&s);
 }
 
+/* It saved and stopped because of somebody else's signal: it goes on. */
+static void test_stopped_by_others(void **state)
+{
+    (void)state;
+    begin();
+    sim_end_process(&s, FIRST, 3, 0);
+    assert_int_equal(sim_tell_end(&s, FIRST), 1);
+    if (s.n_processes > FIRST + 1) {
+        sim_end_process(&s, FIRST + 1, 0, 0);
+        sim_tell_end(&s, FIRST + 1);
+    }
+    sim_advance(&s, 2);
+    assert_int_equal(s.process[s.n_processes - 1].attempt, 2);
+    assert_string_equal(s.process[s.n_processes - 1].stage, s.process[FIRST].stage);
+    sim_close(&s);
+}
+
 /* Wrong input is not tried again. */
 static void test_no_budget(void **state)
 {
@@ -268,7 +285,7 @@ int main(void)
         cmocka_unit_test(test_silent_rank), cmocka_unit_test(test_limit_adapts),
         cmocka_unit_test(test_stuck),       cmocka_unit_test(test_suspended),
         cmocka_unit_test(test_never_heard), cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_no_budget),
+        cmocka_unit_test(test_no_budget),   cmocka_unit_test(test_stopped_by_others),
     };
 
     signal(SIGPIPE, SIG_IGN);
