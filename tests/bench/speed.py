@@ -216,7 +216,9 @@ class Bench:
         best = max(r["best"] for r in two) / max(r["best"] for r in one)
         self.add(what, f"{spread([r['mean'] for r in two])} tokens/s",
                  f"{spread([r['mean'] for r in one])} (Hone, 1 rank)",
-                 f"{best:.2f}× (turns {spread(turns, 2)})", "", None, goal)
+                 f"{best:.2f}× (turns {spread(turns, 2)})",
+                 f"{max(r['cpu'] for r in two) / max(r['cpu'] for r in one):.2f}×", None,
+                 goal)
 
     def neighbour(self):
         a, steps = self.a, 10 if self.a.quick else 40

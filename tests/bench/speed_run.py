@@ -210,13 +210,18 @@ class Hone:
                 "peak": peak / 2**20, "others": p["others"]}
 
     def watch(self, job, out, metrics, steps, workers):
-        """A whole run: `hone-worker` itself for one rank, `hone run` for several, of which
-        as many must train as were asked for."""
-        cmd = ([self.bin / "hone-worker"] if workers == 1 else [self.bin / "hone", "run"])
+        """A whole run of `hone-worker`, under mpirun for several ranks, of which as many
+        must train as were asked for."""
+        cmd, env = [self.bin / "hone-worker", job, "--out", out], None
+        if workers > 1:
+            if not shutil.which("mpirun"):
+                raise Failed("mpirun is not installed")
+            cmd = ["mpirun", "-n", str(workers), "--bind-to", "none", "--quiet"] + cmd
+            env = dict(os.environ, OMPI_MCA_rmaps_base_oversubscribe="1",
+                       OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
         (busy, own), start = machine_busy(), time.perf_counter()
         with open(self.folder / "said", "w+") as said:
-            p = subprocess.Popen(cmd + [job, "--out", out], stdout=subprocess.DEVNULL,
-                                 stderr=said)
+            p = subprocess.Popen(cmd, stdout=subprocess.DEVNULL, stderr=said, env=env)
             first = last = None
             most = 0
             while p.poll() is None:
@@ -231,7 +236,7 @@ class Hone:
             said.seek(0)
             text = " / ".join(said.read().strip().splitlines()[-3:])[:300]
         if p.returncode:
-            raise Failed(f"{cmd[0].name}: exit {p.returncode}: {text}")
+            raise Failed(f"hone-worker: exit {p.returncode}: {text}")
         if most < workers:
             raise Failed(f"{workers} workers were asked for, {most} trained")
         busy2, own2 = machine_busy()
