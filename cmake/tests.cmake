@@ -10,7 +10,7 @@ hone_tests(unit/train quick hone_worker)
 hone_tests(unit/verb quick hone_worker)
 hone_tests(unit/proto quick hone_proto)
 hone_tests(unit/daemon quick hone_daemon hone_link)
-hone_tests(unit/launcher quick hone_base)
+hone_tests(unit/launcher quick hone_launcher)
 target_sources(unit_launcher_report_time PRIVATE ${PROJECT_SOURCE_DIR}/launcher/report_time.c
     ${PROJECT_SOURCE_DIR}/launcher/series.c ${PROJECT_SOURCE_DIR}/launcher/svg.c)
 hone_tests(unit/kernels quick hone_kernels)

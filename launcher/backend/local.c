@@ -8,19 +8,34 @@ extern char **environ;
 
 enum { UPLINK_NAMES = 6 };
 
-/* The environment without older HONE_UPLINK variables, with room for `extra` more. */
-static const char **inherit(struct arena *a, size_t extra, size_t *n)
+/* Does one of the n "NAME=VALUE" in `list` set the variable of `entry`? */
+static int is_set(const char *const *list, size_t n, const char *entry)
+{
+    size_t len = strcspn(entry, "=") + 1;
+
+    for (size_t i = 0; i < n; i++)
+        if (!strncmp(list[i], entry, len))
+            return 1;
+    return 0;
+}
+
+/* The environment without older HONE_UPLINK variables, then the m of `extra`, with room for
+ * `more`. */
+static const char **inherit(struct arena *a, const char *const *extra, size_t m,
+                            size_t more, size_t *n)
 {
     size_t count = 0;
     const char **env;
 
     while (environ[count])
         count++;
-    env = arena_array(a, count + extra + 1, sizeof *env);
+    env = arena_array(a, count + m + more + 1, sizeof *env);
     *n = 0;
     for (size_t i = 0; env && i < count; i++)
-        if (!str_starts(environ[i], "HONE_UPLINK"))
+        if (!str_starts(environ[i], "HONE_UPLINK") && !is_set(extra, m, environ[i]))
             env[(*n)++] = environ[i];
+    for (size_t i = 0; env && i < m; i++)
+        env[(*n)++] = extra[i];
     return env;
 }
 
@@ -43,15 +58,13 @@ int launch_worker(const struct launch_request *r, const char *const *before,
                   struct arena *a, struct launch_command *out, struct err *e)
 {
     size_t n_env, n = 0;
-    const char **env = inherit(a, UPLINK_NAMES + n_extra, &n_env);
+    const char **env = inherit(a, extra, n_extra, UPLINK_NAMES, &n_env);
     const char **argv = arena_array(a, n_before + 7 + 2 * r->n_set + 1, sizeof *argv);
 
     if (!env || !argv)
         return err_set(e, ERR_NOMEM, "start a worker: out of memory");
     for (size_t i = 0; i < n_before; i++)
         argv[n++] = before[i];
-    for (size_t i = 0; i < n_extra; i++)
-        env[n_env++] = extra[i];
     argv[n++] = r->worker;
     argv[n++] = r->file;
     if (r->stage) {
@@ -89,7 +102,7 @@ int launch_check(const char *worker, const char *file, const char *const *set, s
                  int brief, struct arena *a, struct launch_command *out, struct err *e)
 {
     size_t n_env, n = 0;
-    const char **env = inherit(a, 0, &n_env);
+    const char **env = inherit(a, NULL, 0, 0, &n_env);
     const char **argv = arena_array(a, 5 + 2 * n_set + 1, sizeof *argv);
 
     if (!env || !argv)
