@@ -14,10 +14,10 @@ fail() {
 start=$(date +%s%N)
 "$bin/hone" doctor >"$out/table" 2>"$out/err" || fail "exit status $?"
 took=$((($(date +%s%N) - start) / 1000000))
-[ "$took" -lt 6000 ] || fail "it took $took ms"
+[ "$took" -lt 12000 ] || fail "it took $took ms"
 [ -s "$out/err" ] && fail "it wrote to standard error: $(cat "$out/err")"
 for word in processor instructions 'cores  ' memory /dev/shm disk GPUs CUDA MPI \
-    'matrix products, f32' 'memory, a = b'; do
+    'matrix products, f32' 'memory, a = b' bf16 all-reduce; do
     grep -q "$word" "$out/table" || fail "no \"$word\" in the table"
 done
 "$bin/hone" doctor --json >"$out/json" || fail "--json: exit status $?"
@@ -31,6 +31,11 @@ assert d["memory"]["bytes"] == total
 s = os.statvfs("/dev/shm")
 assert d["shm"]["bytes"] == s.f_blocks * s.f_frsize
 assert d["speed"]["matmul_f32_flops"] > 1e8 and d["speed"]["triad_bytes"] > 1e8
+assert d["speed"]["matmul_bf16_flops"] > 1e7 and d["speed"]["bf16"]
+if d["mpi"]:
+    assert d["speed"]["all_reduce_bytes"] > 1e7, d["speed"]["no_all_reduce"]
+else:
+    assert d["speed"]["all_reduce_bytes"] is None and d["speed"]["no_all_reduce"]
 assert all(w["what"] and w["mend"] for w in d["warnings"])
 assert isinstance(d["gpus"], list) and isinstance(d["cuda"]["usable"], bool)
 PY

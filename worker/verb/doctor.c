@@ -27,7 +27,9 @@ static const struct arg_spec usage = {
     "hone doctor",
     "[--json] [--quick]",
     "Shows what this machine offers: cores, instructions, memory, GPUs, MPI; measures "
-    "matrix\nproducts and memory (about a second); warns, with the mend.",
+    "matrix\nproducts, memory and the sum over two processes (about two seconds); warns, "
+    "with "
+    "the mend.",
     flags,
     0,
     0,
@@ -120,6 +122,11 @@ static void print_speed(const struct speed *s)
              s->bf16 ? s->bf16 : "rounding");
     printf("%-42s %8.1f %8.1f\n", what, s->bf16_one / 1e9, s->bf16_all / 1e9);
     printf("%-42s %8s %8.1f\n", "memory, a = b + s c (GB/s)", "", s->triad / 1e9);
+    if (s->all_reduce > 0)
+        printf("%-42s %8s %8.1f\n", "all-reduce of 16 MiB, 2 processes (GB/s)", "",
+               s->all_reduce / 1e9);
+    else
+        printf("%-42s %s\n", "all-reduce, 2 processes", s->why_no_sum);
 }
 
 static void print_report(const struct report *r)
@@ -229,7 +236,12 @@ static void write_speed(const struct speed *m, struct str *s)
     number(s, "matmul_f32_flops", m->f32_all);
     number(s, "matmul_bf16_flops_1", m->bf16_one);
     number(s, "matmul_bf16_flops", m->bf16_all);
+    str_add(s, ", ");
+    text(s, "bf16", m->bf16 ? m->bf16 : "rounding");
     number(s, "triad_bytes", m->triad);
+    limit(s, "all_reduce_bytes", m->all_reduce);
+    str_add(s, ", ");
+    text(s, "no_all_reduce", m->why_no_sum);
     str_add_char(s, '}');
 }
 
@@ -307,6 +319,7 @@ static int examine(struct report *r, int quick, struct err *e)
     cpu->describe(r->kernels, sizeof r->kernels);
     if (!quick) {
         rc = speed_measure(&r->speed, cpu, e);
+        ranks_measure(&r->speed, r->machine.mpirun);
         r->measured = &r->speed;
     }
     if (!rc)
@@ -320,9 +333,12 @@ int verb_doctor(int argc, char **argv)
 {
     struct doctor_args a = {0};
     struct err e = {0};
-    int rc = args_parse(&usage, argc, argv, &a, &e);
     struct report *r;
+    int rc;
 
+    if (argc == 2 && !strcmp(argv[1], RANKS_FLAG))
+        return ranks_answer();
+    rc = args_parse(&usage, argc, argv, &a, &e);
     if (rc)
         return verb_result(rc, &e);
     r = mem_alloc(sizeof *r);

@@ -41,10 +41,19 @@ struct speed {
     double bf16_one, bf16_all; /* the same in bf16 */
     const char *bf16;          /* the instructions behind these; NULL: none */
     double triad;              /* bytes/s of a = b + s c, all threads */
+    double all_reduce;         /* bytes/s of a sum over two processes; 0: why_no_sum */
+    char why_no_sum[128];
 };
 
-/* Takes about a second. */
+/* Products and memory: about a second. */
 int speed_measure(struct speed *s, const struct backend *be, struct err *e);
+
+/* The sum over processes, by two of this program under mpirun ("": there is none), which
+ * are started as `hone-worker doctor RANKS_FLAG` and answer with ranks_answer(). About a
+ * second. */
+#define RANKS_FLAG "--as-rank"
+void ranks_measure(struct speed *s, const char *mpirun);
+int ranks_answer(void);
 
 enum { ADVICE_MAX = 16 };
 struct advice {

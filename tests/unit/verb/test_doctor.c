@@ -219,6 +219,13 @@ static void test_speeds(void **state)
     assert_true(s.f32_one > 1e8 && s.f32_one < 1e13);
     assert_true(s.bf16_one > 1e7 && s.bf16_one < 1e14 && s.bf16_all > 1e7);
     assert_true(s.f32_all > 1e8 && s.triad > 1e8 && s.triad < 1e13);
+    assert_true(s.bf16_one > 1e7 && s.bf16_all > 1e7);
+    ranks_measure(&s, "");
+    assert_true(s.all_reduce == 0 && strstr(s.why_no_sum, "not in PATH"));
+    ranks_measure(&s, "/bin/true");
+    assert_true(s.all_reduce == 0 && strstr(s.why_no_sum, "says nothing"));
+    ranks_measure(&s, "/nowhere/mpirun");
+    assert_true(s.all_reduce == 0 && s.why_no_sum[0]);
 }
 
 int main(void)
