@@ -17,6 +17,8 @@ file(GLOB command_main CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/launcher/*.c)
 hone_program(hone-worker SOURCES ${worker_main} DEPS hone_worker)
 hone_program(honed SOURCES ${daemon_main} DEPS hone_daemon)
 hone_program(hone SOURCES ${command_main} DEPS hone_launcher)
+add_dependencies(honed hone-tls hone-http) # loaded when asked for
+add_dependencies(hone hone-tls)
 if(TARGET hone)
     hone_registry(hone launcher/verb verb verb)
 endif()
