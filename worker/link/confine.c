@@ -130,7 +130,23 @@ static int allow_roots(int rules, const char *roots, uint64_t all, struct err *e
     return rc;
 }
 
-static int set_temporary(const char *roots, struct err *e)
+/* Where mpirun and its ranks meet; who starts us says it, not the job. */
+static int allow_sessions(int rules, uint64_t all, struct err *e)
+{
+    static const char *const names[] = {"OMPI_MCA_orte_jobfam_session_dir",
+                                        "PMIX_SERVER_TMPDIR"};
+    int rc = 0;
+
+    for (size_t i = 0; !rc && i < sizeof names / sizeof *names; i++) {
+        const char *path = getenv(names[i]);
+
+        if (path && path[0] == '/')
+            rc = allow(rules, path, all, 0, e);
+    }
+    return rc;
+}
+
+static int set_environment(const char *roots, struct err *e)
 {
     char path[FILE_PATH_MAX];
 
@@ -139,7 +155,11 @@ static int set_temporary(const char *roots, struct err *e)
         return err_set(e, ERR_CONFIG, "confine: the path is too long");
     if (mkdir(path, 0700) && errno != EEXIST)
         return err_errno(e, ERR_IO, errno, "create %s", path);
-    return setenv("TMPDIR", path, 1) ? err_errno(e, ERR_NOMEM, errno, "confine") : 0;
+    /* Processes confined apart may not read each other's memory: Open MPI is not to try. */
+    if (setenv("TMPDIR", path, 1) ||
+        setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 1))
+        return err_errno(e, ERR_NOMEM, errno, "confine");
+    return 0;
 }
 
 int confine(struct err *e)
@@ -158,7 +178,7 @@ int confine(struct err *e)
     }
     set.handled |= version >= 2 ? REFER : 0;
     set.handled |= version >= 3 ? TRUNCATE : 0;
-    rc = set_temporary(roots, e);
+    rc = set_environment(roots, e);
     if (rc)
         return rc;
     rules = (int)syscall(CREATE_RULESET, &set, sizeof set, 0);
@@ -167,6 +187,8 @@ int confine(struct err *e)
     rc = allow_system(rules, e);
     if (!rc)
         rc = allow_roots(rules, roots, set.handled, e);
+    if (!rc)
+        rc = allow_sessions(rules, set.handled, e);
     if (!rc && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(RESTRICT_SELF, rules, 0)))
         rc = err_errno(e, ERR_FAILED, errno, "confine");
     close(rules);
