@@ -72,7 +72,10 @@ message(STATUS "CUDA back end: ${HONE_NVCC}, ${archs}")
 set(nvcc_flags -std=c++17 -O3 -lineinfo ${gencode} -D_GNU_SOURCE -I${PROJECT_SOURCE_DIR}
     -Xcompiler -Wall,-Wextra,-fPIC,-fvisibility=hidden)
 if(HONE_WERROR)
-    list(APPEND nvcc_flags --Werror all-warnings -Xptxas --warn-on-spills)
+    list(APPEND nvcc_flags --Werror all-warnings)
+endif()
+if(HONE_WERROR AND NOT HONE_CUDA_ARCHS STREQUAL all) # on other GPUs some bytes are spilled
+    list(APPEND nvcc_flags -Xptxas --warn-on-spills)
 endif()
 set(objects "")
 foreach(source IN LISTS cuda_kernels)
