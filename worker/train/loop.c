@@ -292,6 +292,9 @@ static void add_to_interval(struct interval *v, const struct step_result *s)
         add_to_sum(&v->sum, s->metrics.name[i], s->metrics.value[i]);
     for (int i = 0; i < TRAINER_PARTS; i++)
         add_to_sum(&v->sum, trainer_part_names[i], s->seconds[i]);
+    /* Also where no checkpoint fell into the interval, or before a resume: each line and
+     * event has the same parts. */
+    add_to_sum(&v->sum, "time_checkpoint", 0);
 }
 
 /* A line of metrics.jsonl with the means since the last one, and one for people. */
