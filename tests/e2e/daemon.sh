@@ -85,9 +85,9 @@ same() {
     done
     python3 - "$1" "$2" <<'PY' || fail "metrics of $2 differ"
 import json, sys
-TIMES = {"time", "seconds", "tokens_per_second", "elapsed"}
-def lines(run, stage):
-    return [{k: v for k, v in json.loads(l).items() if k not in TIMES}
+def lines(run, stage): # without times and rates
+    return [{k: v for k, v in json.loads(l).items()
+             if not k.startswith("time") and k != "tokens_per_second"}
             for l in open(f"{run}/{stage}/metrics.jsonl")]
 for stage in ("sft", "rm", "ppo"):
     a, b = lines(sys.argv[1], stage), lines(sys.argv[2], stage)
