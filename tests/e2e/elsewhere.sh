@@ -135,7 +135,8 @@ start_honed
 [ "$(state 1)" = paused ] || fail "job 1 is $(state 1) after the restart"
 expect 0 hone resume 1
 for _ in $(seq 200); do
-    victim=$(workers run- | head -1)
+    victim=$(workers run-)
+    victim=${victim%%$'\n'*}
     [ -n "$victim" ] && break
     sleep 0.05
 done
