@@ -217,7 +217,7 @@ checkpoint() {
 }
 checkpoint "config.json broken" "config.json:1:" 'write("config.json", b"{\"model_type\":")'
 checkpoint "config.json deep" "nested deeper" 'write("config.json", b"[" * 100000)'
-checkpoint "model_type unknown" "bert, distilbert, llama, roberta" 'config(model_type="bart")'
+checkpoint "model_type unknown" "bert, distilbert, gpt2, llama" 'config(model_type="bart")'
 checkpoint "model_type missing" '"model_type" is missing' 'config(model_type="DEL")'
 checkpoint "heads that do not divide" "do not divide the width" 'config(num_attention_heads=5)'
 checkpoint "a size that is huge" "num_hidden_layers" 'config(num_hidden_layers=10**9)'

@@ -25,7 +25,8 @@ fi
 trap 'bash "$net" down >/dev/null 2>&1; rm -rf "$dir"' EXIT
 python3 "$here/make_tiny.py" "$dir/work"
 cd "$dir/work"
-every=(--set stages.sft.log_every=1 --set stages.sft.dropout=0.1 --stage sft)
+every=(--set resources.precision=f32 --stage sft
+    --set stages.sft.log_every=1 --set stages.sft.dropout=0.1)
 
 fail() {
     echo "FAILED: $*"

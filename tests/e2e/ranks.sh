@@ -15,7 +15,8 @@ export TMPDIR=$dir OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 unset XDG_RUNTIME_DIR
 python3 "$here/make_tiny.py" "$dir"
 cd "$dir"
-every=(--set stages.sft.log_every=1 --set stages.rm.log_every=1 --set stages.ppo.log_every=1
+every=(--set resources.precision=f32
+    --set stages.sft.log_every=1 --set stages.rm.log_every=1 --set stages.ppo.log_every=1
     --set stages.sft.dropout=0.1 --set stages.rm.dropout=0.1 --set stages.ppo.dropout=0.1)
 
 fail() {
