@@ -66,6 +66,18 @@ static int undoes(int what)
     return what == RESUME || what == RETRY || what == CANCEL;
 }
 
+/* Has another client such a request on its way? Who comes first, nobody knows. */
+static int is_contested(const struct sim *s, const struct sim_client *c)
+{
+    for (int i = 0; i < SIM_CLIENTS; i++) {
+        const struct sim_client *o = &s->client[i];
+
+        if (o != c && o->busy && o->fact == c->fact && undoes(o->what))
+            return 1;
+    }
+    return 0;
+}
+
 void sim_submit(struct sim *s, int client, int fact)
 {
     struct sim_client *c = &s->client[client];
@@ -101,6 +113,7 @@ static void ask_job(struct sim *s, struct sim_client *c)
     if (c->what == RETRY)
         f->ended = 0;
     c->asked = f->asked;
+    c->contested = is_contested(s, c);
     if (c->what == WATCH)
         c->watching = c->fact;
     call(s, c,
@@ -159,13 +172,7 @@ static void learn(struct sim *s, struct sim_client *c, const Hone__V1__Job *j)
             sim_check(s, i == c->fact || s->fact[i].id != j->id);
         f->id = j->id;
     }
-    for (int i = 0; i < SIM_CLIENTS; i++) {
-        const struct sim_client *o = &s->client[i];
-
-        if (o != c && o->busy && o->fact == c->fact && undoes(o->what))
-            return; /* who comes first, nobody knows */
-    }
-    if (c->asked != f->asked)
+    if (c->contested || is_contested(s, c) || c->asked != f->asked)
         return;
     f->paused = c->what == PAUSE && (state == JOB_PAUSED || state == JOB_PAUSING);
     f->ended = c->what == CANCEL && state >= JOB_STOPPING;

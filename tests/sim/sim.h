@@ -70,6 +70,7 @@ struct sim_client {
     int what;              /* the open call's kind */
     int fact;              /* its job */
     unsigned asked;        /* the job's count then */
+    int contested; /* another client was asking for the opposite when it was opened */
     int stage;
     uint32_t id;
     int watching; /* fact, -1 */
