@@ -282,26 +282,17 @@ static int make_job(struct daemon *d, struct admission *a, struct job **out, str
 static int warn_of_memory(struct daemon *d, struct admission *a, struct err *e)
 {
     const struct job_stage *s = NULL;
-    char want[32], have[32];
-    Hone__V1__Problem *p;
+    char want[32], have[32], text[256];
 
     for (size_t i = 0; i < a->plan.n_stages && !d->is_private; i++)
         if (a->plan.stage[i].memory > d->resources.memory)
             s = &a->plan.stage[i];
     if (!s)
         return 0;
-    p = arena_alloc(&a->arena, sizeof *p);
-    if (!p)
-        return no_memory(e);
-    hone__v1__problem__init(p);
-    p->has_warning = p->warning = 1;
-    p->message = arena_printf(&a->arena, "stage %s may need %s of memory, %s are there",
-                              s->name, str_bytes(want, sizeof want, (double)s->memory),
-                              str_bytes(have, sizeof have, (double)d->resources.memory));
-    if (!p->message)
-        return no_memory(e);
-    a->plan.problem[a->plan.n_problems++] = p; /* plan_read() leaves room for one */
-    return 0;
+    snprintf(text, sizeof text, "stage %.100s may need %s of memory, %s are there", s->name,
+             str_bytes(want, sizeof want, (double)s->memory),
+             str_bytes(have, sizeof have, (double)d->resources.memory));
+    return plan_add_problem(&a->plan, &a->arena, 1, NULL, text, NULL, e);
 }
 
 /* It is stored: tell the client. */
@@ -531,11 +522,31 @@ static int read_verdict(struct admission *a, const struct io_exit *how, struct e
                    a->plan.errors ? a->plan.problem[0]->message : "");
 }
 
+/* The job file's program is one of ours, unless the request named another. */
+static int judge_notify(struct daemon *d, struct admission *a, struct err *e)
+{
+    struct plan *p = &a->plan;
+
+    if (a->notify || !p->notify || p->errors)
+        return 0;
+    if (d->is_private)
+        return plan_add_problem(p, &a->arena, 1, p->notify_where,
+                                "\"notify\" is done by a daemon that is left running, not "
+                                "by hone run",
+                                "hone submit", e);
+    a->notify = p->notify;
+    if (!notify_check(d, p->notify, e))
+        return 0;
+    return plan_add_problem(p, &a->arena, 0, p->notify_where, e->msg, e->mend, e);
+}
+
 static void judge(struct daemon *d, struct admission *a, const struct io_exit *how)
 {
     struct err e;
     int rc = read_verdict(a, how, &e);
 
+    if (!rc)
+        rc = judge_notify(d, a, &e);
     if (!rc && a->plan.errors) {
         reply_problems(d, a);
         return;

@@ -1,4 +1,5 @@
-/* Notification: a program of STATE/notify/, named when the job was submitted, is run with
+/* Notification: a program of STATE/notify/, named in the job file (`notify`) or by the
+ * submit, is run with
  *
  *     PROGRAM EVENT JOB NAME TEXT          EVENT: done failed stopped alarm
  *

@@ -6,7 +6,7 @@
 #include "base/json.h"
 #include "base/str.h"
 
-enum { LIST_MAX = 200 };
+enum { LIST_MAX = 200, OWN_MAX = 8 }; /* problems: the worker's, the daemon's own */
 
 static int no_memory(struct err *e)
 {
@@ -23,23 +23,51 @@ static int text_of(const json_t *o, const char *key, int required, struct arena 
     return rc ? rc : s && !*out ? no_memory(e) : 0;
 }
 
+static Hone__V1__Problem *add_problem(struct plan *p, struct arena *a, int warning,
+                                      const char *where, const char *message,
+                                      const char *mend)
+{
+    Hone__V1__Problem *m = arena_alloc(a, sizeof *m);
+
+    if (!m)
+        return NULL;
+    hone__v1__problem__init(m);
+    m->where = (char *)(uintptr_t)where;
+    m->message = (char *)(uintptr_t)message;
+    m->mend = (char *)(uintptr_t)mend;
+    m->has_warning = m->warning = warning;
+    p->problem[p->n_problems++] = m;
+    p->errors += !warning;
+    return m;
+}
+
+int plan_add_problem(struct plan *p, struct arena *a, int warning, const char *where,
+                     const char *message, const char *mend, struct err *e)
+{
+    const char *copy = arena_strdup(a, message);
+    const char *mend_copy = mend && *mend ? arena_strdup(a, mend) : NULL;
+
+    invariant(p->n_own++ < OWN_MAX);
+    if (!copy || (mend && *mend && !mend_copy) ||
+        !add_problem(p, a, warning, where, copy, mend_copy))
+        return no_memory(e);
+    return 0;
+}
+
 static int read_problems(struct plan *p, const json_t *list, struct arena *a, struct err *e)
 {
     size_t n = json_array_size(list);
     int rc = 0;
 
     n = n < LIST_MAX ? n : LIST_MAX;
-    p->problem = arena_array(a, n + 1, sizeof *p->problem);
+    p->problem = arena_array(a, n + OWN_MAX, sizeof *p->problem);
     if (!p->problem)
         return no_memory(e);
     for (size_t i = 0; !rc && i < n; i++) {
         const json_t *o = json_array_get(list, i);
-        Hone__V1__Problem *m = arena_alloc(a, sizeof *m);
         const char *where, *message, *mend;
         int warning = 0;
 
-        if (!m)
-            return no_memory(e);
         rc = text_of(o, "where", 0, a, &where, e);
         if (!rc)
             rc = text_of(o, "message", 1, a, &message, e);
@@ -49,13 +77,8 @@ static int read_problems(struct plan *p, const json_t *list, struct arena *a, st
             rc = json_get_bool(o, "warning", 0, &warning, e);
         if (rc)
             return err_wrap(e, "problem %zu", i + 1);
-        hone__v1__problem__init(m);
-        m->where = (char *)(uintptr_t)where;
-        m->message = (char *)(uintptr_t)message;
-        m->mend = (char *)(uintptr_t)mend;
-        m->has_warning = m->warning = warning;
-        p->problem[p->n_problems++] = m;
-        p->errors += !warning;
+        if (!add_problem(p, a, warning, where, message, mend))
+            return no_memory(e);
     }
     return rc;
 }
@@ -122,6 +145,13 @@ static int read_stages(struct plan *p, const json_t *list, struct arena *a, stru
     return rc;
 }
 
+static int read_notify(struct plan *p, const json_t *o, struct arena *a, struct err *e)
+{
+    int rc = o ? text_of(o, "program", 1, a, &p->notify, e) : 0;
+
+    return rc || !o ? rc : text_of(o, "where", 0, a, &p->notify_where, e);
+}
+
 static int read_resources(struct plan *p, const json_t *o, struct err *e)
 {
     long workers = 1, threads = 0, seeds = 1;
@@ -166,6 +196,8 @@ int plan_read(struct plan *p, const char *text, struct arena *a, struct err *e)
     if (!rc && !p->errors) {
         plan = json_object_get(root, "plan");
         rc = text_of(plan, "name", 1, a, &p->name, e);
+        if (!rc)
+            rc = read_notify(p, json_object_get(plan, "notify"), a, e);
         if (!rc)
             rc = read_resources(p, plan, e);
         if (!rc)

@@ -2,6 +2,7 @@
  *
  *     {"problems": [{"where", "message", "mend", "warning"}],
  *      "plan": {"name": ..., "seeds": 1, "workers": 1, "threads": 0,
+ *               "notify": {"program", "where"},
  *               "stages": [{"name", "needs": [...], "steps": N, "peak_bytes": N}]}}
  *
  * The worker is ours, but its output is read like any input: ERR_CORRUPT names the key. */
@@ -22,7 +23,8 @@ struct plan {
     const char *name;
     int cores; /* of each stage, 0: all there are */
     int workers;
-    int seeds; /* above 1: one worker repeats all stages */
+    int seeds;                         /* above 1: one worker repeats all stages */
+    const char *notify, *notify_where; /* the job file's program, NULL: none */
     struct job_stage *stage;
     size_t n_stages;
     const char **unmet; /* stages not selected that selected ones need */
@@ -30,9 +32,14 @@ struct plan {
     Hone__V1__Problem **problem;
     size_t n_problems;
     int errors; /* problems that are no warnings */
+    int n_own;  /* of plan_add_problem() */
 };
 
 int plan_read(struct plan *p, const char *text, struct arena *a, struct err *e);
+
+/* What the daemon itself has to say, beside the worker's problems. */
+int plan_add_problem(struct plan *p, struct arena *a, int warning, const char *where,
+                     const char *message, const char *mend, struct err *e);
 
 /* Keep the stages named (n > 0); needs outside of them become `unmet`: an earlier attempt
  * must have finished them. An unknown name is ERR_CONFIG with "did you mean". */

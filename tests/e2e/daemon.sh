@@ -261,7 +261,12 @@ mkdir -p state/hone/notify
 printf '#!/bin/sh\necho "$1 $2" >>%s/told\n' "$dir" >state/hone/notify/tell
 chmod 755 state/hone/notify/tell
 expect 2 "$hone" submit job.yaml --out eight --notify ../../told
-expect 0 "$hone" submit job.yaml --out eight --notify tell
+{ echo "notify: tel"; cat job.yaml; } >notify.yaml
+expect 2 "$hone" submit notify.yaml --out eight
+says "notify.yaml:1:9: notify: $dir/state/hone/notify/tel is no program"
+expect 0 "$hone" submit notify.yaml --out nine --notify tell # the flag stands for the key
+sed -i 's/^notify: tel$/notify: tell/' notify.yaml
+expect 0 "$hone" submit notify.yaml --out eight
 job=$(sed -n 's/^job \([0-9]*\) .*/\1/p' out)
 expect 0 "$hone" logs "$job" --follow
 prints "sft: "

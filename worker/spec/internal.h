@@ -6,7 +6,7 @@
 
 /* The job file's own keys. */
 struct job_keys {
-    const char *name, *model;
+    const char *name, *model, *notify;
     long seed, seeds;
     const struct node *task, *data, *resources, *save, *stages;
 };

@@ -24,6 +24,9 @@ const struct opt job_options[] = {
     OPT_INT(struct job_keys, seed, 1, 0, 9e15, "seed of everything random"),
     OPT_INT(struct job_keys, seeds, 1, 1, 1000, "repeat the job with that many seeds"),
     OPT_PATH(struct job_keys, model, "Hugging Face checkpoint folder"),
+    OPT_STRING(
+        struct job_keys, notify, NULL,
+        "program of the daemon's notify folder, run on done, failed, stopped, alarm"),
     OPT_NODE(struct job_keys, task, "labels and their wording"),
     OPT_NODE(struct job_keys, data, "files and how to read them"),
     OPT_NODE(struct job_keys, resources, "processes, threads, device"),

@@ -5,13 +5,17 @@
 
 void spec_write_resolved(const struct spec *s, struct str *out)
 {
-    struct job_keys k = {
-        .name = s->name, .model = s->model, .seed = s->seed, .seeds = s->seeds};
-    struct opt head[5];
+    struct job_keys k = {.name = s->name,
+                         .model = s->model,
+                         .notify = s->notify,
+                         .seed = s->seed,
+                         .seeds = s->seeds};
+    enum { HEAD = 5 }; /* name, seed, seeds, model, notify; the rest are sections */
+    struct opt head[HEAD + 1];
 
-    for (int i = 0; i < 4; i++) /* name, seed, seeds, model; the rest are sections */
+    for (int i = 0; i < HEAD; i++)
         head[i] = job_options[i];
-    head[4] = (struct opt)OPT_END;
+    head[HEAD] = (struct opt)OPT_END;
     opt_write_yaml(head, &k, 0, out);
     str_add(out, "task:\n");
     opt_write_yaml(task_options, &s->task, 2, out);

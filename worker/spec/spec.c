@@ -76,6 +76,18 @@ static void read_name(struct reading *r)
         problems_add(r->p, NULL, NULL, "out of memory");
 }
 
+/* Which programs there are, the daemon that takes the job knows. */
+static void read_notify(struct reading *r)
+{
+    const char *name = r->keys.notify;
+
+    r->s->notify = name;
+    if (name && (!*name || *name == '.' || strchr(name, '/') || strlen(name) > 100))
+        problems_add(r->p, node_get(r->s->root, "notify"),
+                     "give its name alone: it lies in the notify folder of honed",
+                     "\"notify\" is no name of a program: \"%.100s\"", name);
+}
+
 static void read_model(struct reading *r, struct model_info *info, int *known)
 {
     const struct node *at = node_get(r->s->root, "model");
@@ -155,14 +167,12 @@ const char *spec_device(const struct spec *s)
     return names[s->resources.device];
 }
 
-/* "job.yaml:12:5", for warnings. */
-static void find_line(const struct reading *r, const struct node *n,
-                      char where[FILE_PATH_MAX])
+void spec_place(const struct spec *s, const struct node *at, char out[FILE_PATH_MAX])
 {
-    if (n && n->line)
-        snprintf(where, FILE_PATH_MAX, "%s:%d:%d", r->s->file, n->line, n->column);
+    if (at && at->line)
+        snprintf(out, FILE_PATH_MAX, "%s:%d:%d", s->file, at->line, at->column);
     else
-        snprintf(where, FILE_PATH_MAX, "%s", r->s->file);
+        snprintf(out, FILE_PATH_MAX, "%s", s->file);
 }
 
 static void read_precision(struct reading *r)
@@ -175,7 +185,7 @@ static void read_precision(struct reading *r)
     if (r->s->resources.precision == ASK_FP16)
         problems_add(r->p, at, mend, "matrix products are done in f32 or bf16");
     if (r->s->resources.precision == ASK_BF16 && b && !b->bf16()) {
-        find_line(r, at, where);
+        spec_place(r->s, at, where);
         problems_warn(r->p, where, mend,
                       "nothing here multiplies bf16 numbers: they are rounded and "
                       "multiplied in f32, which is slower than f32");
@@ -301,6 +311,7 @@ int spec_read(struct spec *s, const char *path, const char *const *set, struct p
     s->seed = r.keys.seed;
     s->seeds = r.keys.seeds;
     read_name(&r);
+    read_notify(&r);
     read_model(&r, &info, &known);
     spec_read_task(&r);
     read_data(&r, &info, known);

@@ -7,6 +7,7 @@
 #define WORKER_SPEC_SPEC_H
 
 #include "base/arena.h"
+#include "base/file.h"
 #include "base/opt.h"
 #include "base/problems.h"
 #include "worker/data/dataset.h"
@@ -78,7 +79,8 @@ struct spec {
     const struct node *root;
     const char *name;
     long seed, seeds;
-    const char *model; /* folder */
+    const char *model;  /* folder */
+    const char *notify; /* program of the daemon's notify folder, or NULL */
     struct task_spec task;
     struct data_spec data;
     struct resources resources;
@@ -97,6 +99,8 @@ void spec_write_resolved(const struct spec *s, struct str *out); /* YAML, absolu
 /* The metric `select: best` goes by: select_metric by name, else the stage's default. */
 const char *spec_select_metric(const struct stage_spec *s);
 struct stage_spec *spec_find_stage(struct spec *s, const char *name);
+/* "job.yaml:12:5" of a node (NULL, or from --set: the file), for problems told later. */
+void spec_place(const struct spec *s, const struct node *at, char out[FILE_PATH_MAX]);
 /* Index into st->needs of the stage that runs `algorithm`, or -1. */
 int spec_find_need(const struct spec *s, const struct stage_spec *st,
                    const char *algorithm);

@@ -76,8 +76,9 @@ static int default_path(struct folder *f, const struct spec *spec, int resume,
     return err_set(e, ERR_CONFIG, "%s/runs: no free name for %s", spec->folder, spec->name);
 }
 
-/* The resolved job without `resources` (any number of threads gives the same run). */
-static void without_resources(const char *text, struct str *out)
+/* The resolved job without what leaves the run as it is: `resources` (any number of threads
+ * gives the same) and `notify`. */
+static void without_trifles(const char *text, struct str *out)
 {
     int inside = 0;
 
@@ -86,7 +87,7 @@ static void without_resources(const char *text, struct str *out)
         size_t n = end ? (size_t)(end - line) + 1 : strlen(line);
 
         if (*line != ' ')
-            inside = str_starts(line, "resources:");
+            inside = str_starts(line, "resources:") || str_starts(line, "notify:");
         if (!inside)
             str_add_bytes(out, line, n);
         line += n;
@@ -136,7 +137,7 @@ static int check_job(const struct folder *f, const char *now, struct err *e)
         r = file_read(path, JOB_BYTES_MAX, &text, &n, e);
     if (r)
         return r;
-    without_resources(text, &was);
+    without_trifles(text, &was);
     mem_free(text);
     if (str_failed(&was))
         r = err_set(e, ERR_NOMEM, "%s: out of memory", path);
@@ -246,7 +247,7 @@ static int claim(struct folder *f, const struct spec *spec, const char *stage, i
     int found = 0, r;
 
     spec_write_resolved(spec, &resolved);
-    without_resources(str_get(&resolved), &now);
+    without_trifles(str_get(&resolved), &now);
     if (str_failed(&resolved) || str_failed(&now)) {
         r = err_set(e, ERR_NOMEM, "job: out of memory");
         goto done;

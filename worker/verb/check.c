@@ -378,6 +378,22 @@ static void write_stage_json(const struct plan *c, const struct stage_plan *t,
     str_add(out, "}}");
 }
 
+/* Which program, and where the job file names it: whether it exists, the daemon says. */
+static void write_notify_json(const struct plan *c, struct str *out)
+{
+    const char *name = c->spec.notify;
+    char where[FILE_PATH_MAX];
+
+    if (!name)
+        return;
+    spec_place(&c->spec, node_get(c->spec.root, "notify"), where);
+    str_add(out, ", \"notify\": {\"program\": ");
+    str_add_json(out, name, strlen(name));
+    str_add(out, ", \"where\": ");
+    str_add_json(out, where, strlen(where));
+    str_add_char(out, '}');
+}
+
 static void write_json(const struct plan *c, struct str *out)
 {
     str_addf(out, "{\"ok\": %s, \"problems\": ", c->problems.errors ? "false" : "true");
@@ -393,6 +409,7 @@ static void write_json(const struct plan *c, struct str *out)
     str_add_json(out, c->spec.model, strlen(c->spec.model));
     str_addf(out, ", \"seeds\": %ld, \"workers\": %ld, \"threads\": %ld", c->spec.seeds,
              c->spec.resources.workers, c->spec.resources.threads);
+    write_notify_json(c, out);
     str_addf(out,
              ", \"family\": \"%s\", \"rows\": {\"train\": %zu, \"validation\": %zu, "
              "\"test\": %zu}, \"labels\": %zu",

@@ -133,6 +133,32 @@ static void problems(void **state)
     mem_free(text);
 }
 
+/* The daemon hears which program and where it was named; a path is refused here. */
+static void notify(void **state)
+{
+    char *argv[] = {"check", job, "--json", NULL}, *text;
+    const json_t *o;
+    json_t *v;
+    size_t n;
+
+    (void)state;
+    good_job("notify: tell\nstages: {sft: {steps: 2}}\n");
+    assert_int_equal(capture(verb_check, 3, argv, 0, &text, &n), 0);
+    v = document(text, n);
+    o = json_object_get(json_object_get(v, "plan"), "notify");
+    assert_string_equal(json_string_value(json_object_get(o, "program")), "tell");
+    assert_non_null(
+        strstr(json_string_value(json_object_get(o, "where")), "/job.yaml:4:9"));
+    json_decref(v);
+    mem_free(text);
+    good_job("notify: ../tell\nstages: {sft: {steps: 2}}\n");
+    argv[2] = NULL;
+    assert_int_equal(capture(verb_check, 2, argv, 1, &text, &n), 2);
+    assert_non_null(
+        strstr(text, "job.yaml:4:9: \"notify\" is no name of a program: \"../tell\""));
+    mem_free(text);
+}
+
 /* What only the data or the tokenizer tells. */
 static void data_problems(void **state)
 {
@@ -241,9 +267,9 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plan),          cmocka_unit_test(problems),
-        cmocka_unit_test(data_problems), cmocka_unit_test(describe),
-        cmocka_unit_test(usage),
+        cmocka_unit_test(plan),     cmocka_unit_test(problems),
+        cmocka_unit_test(notify),   cmocka_unit_test(data_problems),
+        cmocka_unit_test(describe), cmocka_unit_test(usage),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
