@@ -90,6 +90,14 @@ int args_parse(const struct arg_spec *spec, int argc, char **argv, void *out, st
 {
     int words = 0, plain = 0, rc;
 
+    if (argc > 1 && !strcmp(argv[1], "--complete")) {
+        args_complete(spec, argc - 2, argv + 2);
+        return ARGS_HELP;
+    }
+    if (argc > 1 && !strcmp(argv[1], "--help-man")) {
+        args_print_man(spec, NULL);
+        return ARGS_HELP;
+    }
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i];
 
@@ -125,7 +133,10 @@ void args_print_help(const struct arg_spec *spec)
 
         snprintf(left, sizeof left, "%s%s%s", f->name, f->what ? " " : "",
                  f->what ? f->what : "");
-        printf("  %-24s %s\n", left, f->help);
+        if (strlen(left) > 24)
+            printf("  %s\n  %-24s %s\n", left, "", f->help);
+        else
+            printf("  %-24s %s\n", left, f->help);
     }
     printf("  %-24s %s\n", "--help", "this text");
 }

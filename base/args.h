@@ -62,10 +62,32 @@ struct arg_spec {
 };
 
 /* Fill `out` (zeroed here by the caller). 0, ARGS_HELP (help was printed: exit 0), or
- * ERR_USAGE. */
+ * ERR_USAGE. Shells and the makers of man pages ask instead of users:
+ *
+ *     VERB --complete WORDS...     args_complete(): what may stand for the last word
+ *     VERB --help-man              args_print_man(): the page of the verb */
 int args_parse(const struct arg_spec *spec, int argc, char **argv, void *out,
                struct err *e);
 void args_print_help(const struct arg_spec *spec);
+
+/* What may stand where the last of words[n] begins (n > 0), one a line: the word, and a tab
+ * and what it is where that is known. Flags and their values come from the table, plain
+ * words from the usage: what is in small letters there stands for itself. ":files" and
+ * ":folders" alone in a line leave it to the shell. */
+void args_complete(const struct arg_spec *spec, int n, char **words);
+/* `PROGRAM --complete VERB WORDS...` is a question to the verb: `VERB --complete WORDS...`
+ */
+void args_swap_complete(int argc, char **argv, int is_verb);
+/* A candidate, if it begins with `prefix`; help NULL: none. */
+void args_candidate(const char *prefix, const char *word, const char *help);
+/* How a program lists what only it knows: `what` as in the usage ("JOB"), `before` the
+ * words so far. NULL: not at all. */
+extern void (*args_candidates)(const char *what, const char *prefix, int n, char **before);
+
+/* The page as roff(7): the same texts as args_print_help(). `rest` NULL or more of it. */
+void args_print_man(const struct arg_spec *spec, const char *rest);
+/* Text in roff, on standard output: no line of it is taken for a request. */
+void args_print_roff(const char *text);
 
 /* A flag's value as a whole number within [min, max]; value NULL leaves *out alone. */
 int args_long(const char *flag, const char *value, long min, long max, long *out,

@@ -22,3 +22,16 @@ add_dependencies(hone hone-tls)
 if(TARGET hone)
     hone_registry(hone launcher/verb verb verb)
 endif()
+
+# Man pages are written by the programs themselves when they are installed (deploy/man.sh).
+install(CODE "execute_process(COMMAND_ERROR_IS_FATAL ANY COMMAND
+    \"${PROJECT_SOURCE_DIR}/deploy/man.sh\" \"${CMAKE_RUNTIME_OUTPUT_DIRECTORY}\"
+    \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_MANDIR}/man1\")")
+set(completion ${PROJECT_SOURCE_DIR}/deploy/completion)
+install(FILES ${completion}/_hone DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+set(bash ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+set(fish ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
+foreach(program hone honed hone-worker) # these shells look for a file of the program's name
+    install(FILES ${completion}/hone.bash RENAME ${program} DESTINATION ${bash})
+    install(FILES ${completion}/hone.fish RENAME ${program}.fish DESTINATION ${fish})
+endforeach()

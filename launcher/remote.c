@@ -180,6 +180,28 @@ int remote_target(const char *to, struct arena *a, struct client_target *out, st
     return 0;
 }
 
+int remote_names(struct arena *a, const char ***names, struct err *e)
+{
+    char path[FILE_PATH_MAX];
+    struct node *root, *daemons;
+    size_t n = 0;
+    int rc = read_config(a, path, &root, e);
+
+    if (rc)
+        return rc;
+    daemons = root && root->kind == NODE_MAP ? node_get(root, "daemons") : NULL;
+    for (const struct node *c = daemons ? daemons->child : NULL; c; c = c->next)
+        n++;
+    *names = arena_alloc(a, (n + 1) * sizeof **names);
+    if (!*names)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    n = 0;
+    for (const struct node *c = daemons ? daemons->child : NULL; c; c = c->next)
+        (*names)[n++] = c->key ? c->key : "";
+    (*names)[n] = NULL;
+    return 0;
+}
+
 int remote_open(struct client **out, const char *to, struct err *e)
 {
     struct client_target target;

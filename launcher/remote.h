@@ -31,6 +31,8 @@
 /* Texts live in the arena. */
 int remote_target(const char *to, struct arena *a, struct client_target *out,
                   struct err *e);
+/* The names of config.yaml, NULL-terminated, in the arena. */
+int remote_names(struct arena *a, const char ***names, struct err *e);
 /* ERR_UNREACHABLE when nobody is there. */
 int remote_open(struct client **out, const char *to, struct err *e);
 

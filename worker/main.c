@@ -193,9 +193,17 @@ static int train(int argc, char **argv)
 
 static int run(int argc, char **argv)
 {
-    const struct verb *v = argc > 1 ? verb_find(argv[1]) : NULL;
+    const struct verb *v;
     struct err e;
 
+    args_swap_complete(argc, argv, argc > 2 && verb_find(argv[2]));
+    v = argc > 1 ? verb_find(argv[1]) : NULL;
+    if (argc == 3 && !strcmp(argv[1], "--complete")) {
+        for (const struct verb *x = verbs; x->name; x++)
+            args_candidate(argv[2], x->name, x->help);
+        args_candidate(argv[2], "--describe", "stages, options, families as JSON");
+        args_candidate(argv[2], "--version", "print the version");
+    }
     if (confine(&e))
         return verb_result(e.code, &e);
     if (argc == 2 && !strcmp(argv[1], "--version")) {

@@ -194,21 +194,28 @@ static const struct {
                 {"backup", backup_main},
                 {"verify", verify_main}};
 
+static int find_command(const char *name)
+{
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (!strcmp(name, commands[i].name))
+            return (int)i;
+    return -1;
+}
+
 /* -1: it is none of the commands. */
 static int command(int argc, char **argv)
 {
     struct err e;
-    int rc;
+    int rc, i;
 
-    for (size_t i = 0; argc > 0 && i < sizeof commands / sizeof *commands; i++) {
-        if (strcmp(argv[0], commands[i].name) != 0)
-            continue;
-        rc = commands[i].run(argc, argv, &e);
-        if (rc < 0)
-            err_print(&e, "hone");
-        return standard_close("honed", rc < 0 ? err_exit_status(rc) : 0);
-    }
-    return -1;
+    args_swap_complete(argc, argv, argc > 2 && find_command(argv[2]) >= 0);
+    i = argc > 1 ? find_command(argv[1]) : -1;
+    if (i < 0)
+        return -1;
+    rc = commands[i].run(argc - 1, argv + 1, &e);
+    if (rc < 0)
+        err_print(&e, "hone");
+    return standard_close("honed", rc < 0 ? err_exit_status(rc) : 0);
 }
 
 int main(int argc, char **argv)
@@ -219,7 +226,7 @@ int main(int argc, char **argv)
     int rc;
 
     standard_open();
-    rc = command(argc - 1, argv + 1);
+    rc = command(argc, argv);
     if (rc >= 0)
         return rc;
     rc = args_parse(&spec, argc, argv, &o, &e);

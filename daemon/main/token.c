@@ -17,8 +17,8 @@ struct options {
 };
 
 static const struct arg_flag flags[] = {
-    ARG_VALUE("--role", "ROLE", "viewer (default), operator or admin", struct options,
-              role),
+    ARG_VALUE("--role", "viewer|operator|admin", "what they may do (viewer)",
+              struct options, role),
     ARG_VALUE("--state", "DIR", "folder of the daemon's state", struct options, state),
     ARG_SWITCH("--json", "list: one JSON document", struct options, json), ARG_END};
 

@@ -70,11 +70,11 @@ static int take(void *ctx, const Hone__V1__Reply *reply, int *over, struct err *
 static int run(int argc, char **argv)
 {
     static const struct arg_flag flags[] = {
-        ARG_VALUE("--stage", "NAME", "of this stage alone", struct options, stage),
+        ARG_VALUE("--stage", "STAGE", "of this stage alone", struct options, stage),
         REMOTE_FLAGS(struct options), ARG_END};
     static const struct arg_spec spec = {
         "hone metrics",
-        "JOB [--stage NAME] [--to DAEMON] [--json]",
+        "JOB [--stage STAGE] [--to DAEMON] [--json]",
         "The points of a job's metrics so far, one JSON object a line.",
         flags,
         1,

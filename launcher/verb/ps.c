@@ -41,9 +41,8 @@ static int list(const struct options *o, struct err *e)
 static int run(int argc, char **argv)
 {
     static const struct arg_flag flags[] = {
-        ARG_LIST("--state", "STATE",
-                 "only these: queued running pausing paused stopping done failed stopped",
-                 struct options, state),
+        ARG_LIST("--state", "queued|running|pausing|paused|stopping|done|failed|stopped",
+                 "only these (repeatable)", struct options, state),
         ARG_VALUE("--limit", "N", "at most so many (50)", struct options, limit),
         REMOTE_FLAGS(struct options), ARG_END};
     static const struct arg_spec spec = {

@@ -125,6 +125,10 @@ expect 2 "$hone" submit job.yaml --out one
 says "holds another run"
 expect 0 "$hone" submit job.yaml "${long[@]}" --set resources.threads=1 --out two
 prints "job 2"
+expect 0 "$hone" --complete watch ""
+prints "$(printf '1\ttiny, ')"
+expect 0 "$hone" --complete retry 2 ""
+prints rm
 expect 0 "$hone" submit job.yaml --set resources.threads=1 --out three --json
 python3 -c 'import json; j=json.load(open("out"))["job"]; assert j["id"] == 3 and j["state"]=="queued", j'
 

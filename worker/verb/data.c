@@ -22,9 +22,8 @@ struct data_args {
 };
 
 static const struct arg_flag flags[] = {
-    ARG_VALUE("--split", "NAME",
-              "train, validation or test (prefer: train; export: default all)",
-              struct data_args, split),
+    ARG_VALUE("--split", "train|validation|test",
+              "prefer: default train; export: default all", struct data_args, split),
     ARG_LIST("--set", "KEY=VALUE", "override a key, e.g. data.limit=100", struct data_args,
              set),
     ARG_SWITCH("--json", "show: one JSON document (the others are JSONL anyway)",

@@ -246,9 +246,9 @@ int verb_eval(int argc, char **argv)
         ARG_VALUE("--task", "JOB.yaml", "job whose task and data sections map the file",
                   struct eval_args, task),
         ARG_LIST("--set", "KEY=VALUE", "override a key of that job", struct eval_args, set),
-        ARG_VALUE("--precision", "P",
-                  "f32, bf16, or auto: as it was trained, where the processor can",
-                  struct eval_args, precision),
+        ARG_VALUE("--precision", "f32|bf16|auto",
+                  "auto: as it was trained, where the processor can", struct eval_args,
+                  precision),
         ARG_SWITCH("--json", "one JSON document on standard output", struct eval_args,
                    json),
         ARG_END};

@@ -284,9 +284,9 @@ int verb_predict(int argc, char **argv)
                   struct predict_args, model),
         ARG_VALUE("--input", "FILE", "texts; default or -: standard input",
                   struct predict_args, input),
-        ARG_VALUE("--precision", "P",
-                  "f32, bf16, or auto: as it was trained, where the processor can",
-                  struct predict_args, precision),
+        ARG_VALUE("--precision", "f32|bf16|auto",
+                  "auto: as it was trained, where the processor can", struct predict_args,
+                  precision),
         ARG_SWITCH("--json", "JSON lines, as without it", struct predict_args, json),
         ARG_END};
     static const struct arg_spec spec = {

@@ -100,7 +100,7 @@ static int verify(int argc, char **argv, struct err *e)
                   struct verify_args, golden),
         ARG_VALUE("--rtol", "R", "tolerance R * max(1, |want|); default 5e-5",
                   struct verify_args, rtol),
-        ARG_VALUE("--device", "NAME", "cpu (default), cuda or ref", struct verify_args,
+        ARG_VALUE("--device", "cpu|cuda|ref", "what computes (cpu)", struct verify_args,
                   backend),
         ARG_SWITCH("--json", "one JSON document on standard output", struct verify_args,
                    json),
