@@ -246,6 +246,26 @@ void admit_begin(struct rpc_call *call, const Hone__V1__SubmitRequest *in)
 
 /* ---- commit ---- */
 
+/* What can never start here. */
+static int check_devices(const struct daemon *d, const struct plan *p, struct err *e)
+{
+    int have = cores_count(&d->resources.gpus);
+
+    if (p->slurm && d->is_private) {
+        err_set(e, ERR_CONFIG,
+                "hone run starts the workers itself, and the job says "
+                "launcher: slurm");
+        return err_mend(e, "hone submit, or run it within an allocation with --set "
+                           "resources.launcher=local");
+    }
+    if (p->slurm || d->is_private || p->gpus <= have)
+        return 0;
+    err_set(e, ERR_CONFIG, "a stage wants %d GPUs, and this honed gives away %d", p->gpus,
+            have);
+    return err_mend(e,
+                    "set resources.workers to what is there, or start honed with --gpus");
+}
+
 static int make_job(struct daemon *d, struct admission *a, struct job **out, struct err *e)
 {
     struct job *j = job_new();
@@ -270,8 +290,14 @@ static int make_job(struct daemon *d, struct admission *a, struct job **out, str
     j->resume = a->resume;
     j->stage = a->plan.stage;
     j->n_stages = a->plan.n_stages;
-    for (size_t i = 0; i < j->n_stages; i++)
-        j->stage[i].n_cores = cores;
+    j->slurm = a->plan.slurm;
+    j->n_slurm = a->plan.n_slurm;
+    for (size_t i = 0; i < j->n_stages; i++) {
+        j->stage[i].n_cores = j->slurm ? 0 : cores;
+        j->stage[i].n_gpus = j->slurm || d->is_private ? 0 : a->plan.gpus;
+        if (j->slurm)
+            j->stage[i].memory = 0; /* not of this machine */
+    }
     j->run = arena_strdup(&j->arena, a->run);
     j->lock = a->lock;
     a->lock = -1;
@@ -284,7 +310,7 @@ static int warn_of_memory(struct daemon *d, struct admission *a, struct err *e)
     const struct job_stage *s = NULL;
     char want[32], have[32], text[256];
 
-    for (size_t i = 0; i < a->plan.n_stages && !d->is_private; i++)
+    for (size_t i = 0; i < a->plan.n_stages && !d->is_private && !a->plan.slurm; i++)
         if (a->plan.stage[i].memory > d->resources.memory)
             s = &a->plan.stage[i];
     if (!s)
@@ -361,8 +387,10 @@ static void commit_all(struct daemon *d)
 static void commit(struct daemon *d, struct admission *a)
 {
     struct err e;
-    int rc = warn_of_memory(d, a, &e);
+    int rc = check_devices(d, &a->plan, &e);
 
+    if (!rc)
+        rc = warn_of_memory(d, a, &e);
     if (!rc)
         rc = make_job(d, a, &a->job, &e);
     if (rc)

@@ -1,8 +1,11 @@
-/* Sets of cores by number: what a machine has to give, what a stage occupies. */
+/* Sets of cores by number: what a machine has to give, what a stage occupies. GPUs are kept
+ * in the same way. */
 #ifndef DAEMON_CORES_H
 #define DAEMON_CORES_H
 
 #include <stdint.h>
+
+#include "base/str.h"
 
 enum { CORES_MAX = 1024 };
 
@@ -34,6 +37,9 @@ static inline void cores_join(struct cores *to, const struct cores *from)
     for (int i = 0; i < CORES_MAX / 64; i++)
         to->word[i] |= from->word[i];
 }
+
+/* "0,2,3" */
+void cores_write(const struct cores *c, struct str *out);
 
 static inline int cores_overlap(const struct cores *a, const struct cores *b)
 {

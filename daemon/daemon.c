@@ -15,6 +15,7 @@
 #include "base/str.h"
 #include "daemon/admit.h"
 #include "daemon/event.h"
+#include "daemon/gpus.h"
 #include "daemon/http.h"
 #include "daemon/journal.h"
 #include "daemon/judge.h"
@@ -338,7 +339,7 @@ void daemon_schedule(struct daemon *d)
 
             if (plan.item[i].kind == DECIDE_KILL)
                 d->io->ops->kill(d->io, s->child, SIGKILL);
-            else if (work_start(d, j, s, &plan.item[i].cores))
+            else if (work_start(d, j, s, &plan.item[i]))
                 break; /* what was decided after it may not hold any more */
         }
     } while (plan.n && plan.item[plan.n - 1].kind == DECIDE_START);
@@ -436,6 +437,8 @@ void daemon_init(struct daemon *d, struct io *io, struct store *store, const cha
     d->is_private = is_private;
     d->launcher = &launch_local;
     find_cores(&d->resources.cores);
+    gpus_find(getenv("CUDA_VISIBLE_DEVICES"), "/proc/driver/nvidia/gpus",
+              &d->resources.gpus);
     d->resources.memory = find_memory();
     access_self(&d->self);
     io->events = &events;

@@ -15,6 +15,8 @@ void http_metrics_write(const Hone__V1__StatusReply *m, struct str *out)
     str_addf(out, "hone_jobs{state=\"paused\"} %u\n", m->paused);
     gauge(out, "hone_cores", "Cores to give.", m->cores);
     gauge(out, "hone_cores_used", "Cores that stages run on.", m->cores_used);
+    gauge(out, "hone_gpus", "GPUs to give.", m->gpus);
+    gauge(out, "hone_gpus_used", "GPUs that stages run on.", m->gpus_used);
     gauge(out, "hone_memory_bytes", "Memory to give.", (double)m->memory);
     gauge(out, "hone_memory_used_bytes", "Memory planned for stages that run.",
           (double)m->memory_used);

@@ -23,6 +23,7 @@ struct io_command {
     const char *log; /* stdout and stderr are appended there; NULL: they are captured */
     int keep_fd;     /* inherited (as descriptor 3), -1: none */
     const struct cores *cores; /* to run on; NULL: as we do */
+    const struct cores *gpus;  /* the environment names them */
 };
 
 struct io_exit {

@@ -69,7 +69,7 @@ struct job_stage {
     int whole;              /* all stages of the job, by one worker */
     size_t *needs, n_needs; /* indices of stages */
     uint64_t steps;         /* planned; 0: not known */
-    int n_cores;            /* wanted */
+    int n_cores, n_gpus;    /* wanted of this machine */
     uint64_t memory;        /* bytes wanted, of all ranks; 0: not known */
     int workers;            /* ranks */
 
@@ -82,7 +82,7 @@ struct job_stage {
     int fresh;                 /* begin anew: its folder goes before the next attempt */
     unsigned restarts[LOSSES]; /* since it last got further */
     double started, ended;     /* wall time; 0: not yet */
-    struct cores cores;        /* occupied while it runs */
+    struct cores cores, gpus;  /* occupied while it runs */
 
     double not_before;  /* start again then */
     long furthest;      /* step that any attempt reached */
@@ -108,6 +108,8 @@ struct job {
     const char *request_id, *notify; /* NULL: none */
     const char **set;
     size_t n_set;
+    const char **slurm; /* options of srun; NULL: this machine runs its workers */
+    size_t n_slurm;
     int resume;
     int priority;
     struct job_stage *stage;

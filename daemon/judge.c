@@ -28,12 +28,13 @@ static void alarm_note(struct daemon *d, struct job *j, const struct job_stage *
 }
 
 /* How long the rank has been silent beyond what is allowed: 1. */
-static int is_silent(const struct job_stage *s, const struct rank *r, double now)
+static int is_silent(const struct job *j, const struct job_stage *s, const struct rank *r,
+                     double now)
 {
     double limit;
 
-    if (!r->heard) /* others may report through rank 0, or not at all */
-        return r == s->rank && now - s->not_before > silent_most;
+    if (!r->heard) /* others may report through rank 0, or wait in Slurm's queue */
+        return !j->slurm && r == s->rank && now - s->not_before > silent_most;
     limit = fmax(silent_least, silent_steps * r->step_time);
     return now - r->heard > fmin(limit, silent_most);
 }
@@ -74,7 +75,7 @@ static void judge_stage(struct daemon *d, struct job *j, struct job_stage *s, do
     for (size_t i = 0; !s->killed && i < s->n_ranks; i++) {
         const struct rank *r = &s->rank[i];
 
-        if (is_silent(s, r, now))
+        if (is_silent(j, s, r, now))
             end_hung(d, j, s, i, "was not heard",
                      now - (r->heard > 0 ? r->heard : s->not_before));
         else if (is_stuck(r, now))

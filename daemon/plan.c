@@ -154,20 +154,44 @@ static int read_notify(struct plan *p, const json_t *o, struct arena *a, struct 
 
 static int read_resources(struct plan *p, const json_t *o, struct err *e)
 {
-    long workers = 1, threads = 0, seeds = 1;
+    long workers = 1, threads = 0, gpus = 0, seeds = 1;
     int rc;
 
     rc = json_get_long(o, "workers", 0, &workers, e);
     if (!rc)
         rc = json_get_long(o, "threads", 0, &threads, e);
     if (!rc)
+        rc = json_get_long(o, "gpus", 0, &gpus, e);
+    if (!rc)
         rc = json_get_long(o, "seeds", 0, &seeds, e);
     if (rc)
         return rc;
     p->seeds = seeds > 1 && seeds < 1000 ? (int)seeds : 1;
+    p->gpus = gpus > 0 && gpus < 4096 ? (int)gpus : 0;
     p->workers = workers > 0 && workers < 4096 ? (int)workers : 1;
     if (threads > 0 && threads < 4096 && workers > 0 && workers < 4096)
         p->cores = (int)(threads * workers);
+    return 0;
+}
+
+static int read_slurm(struct plan *p, const json_t *list, struct arena *a, struct err *e)
+{
+    size_t n = json_array_size(list);
+
+    if (!list)
+        return 0;
+    p->slurm = arena_array(a, n + 1, sizeof *p->slurm);
+    if (!p->slurm)
+        return no_memory(e);
+    for (size_t i = 0; i < n; i++) {
+        const char *text = json_string_value(json_array_get(list, i));
+
+        if (!text)
+            return err_set(e, ERR_CORRUPT, "\"slurm\" holds what is no text");
+        p->slurm[p->n_slurm] = arena_strdup(a, text);
+        if (!p->slurm[p->n_slurm++])
+            return no_memory(e);
+    }
     return 0;
 }
 
@@ -200,6 +224,8 @@ int plan_read(struct plan *p, const char *text, struct arena *a, struct err *e)
             rc = read_notify(p, json_object_get(plan, "notify"), a, e);
         if (!rc)
             rc = read_resources(p, plan, e);
+        if (!rc)
+            rc = read_slurm(p, json_object_get(plan, "slurm"), a, e);
         if (!rc)
             rc = read_stages(p, json_object_get(plan, "stages"), a, e);
         if (!rc && p->seeds > 1)

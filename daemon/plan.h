@@ -1,7 +1,8 @@
 /* The plan of a job: what `hone-worker check FILE --json` says about it.
  *
  *     {"problems": [{"where", "message", "mend", "warning"}],
- *      "plan": {"name": ..., "seeds": 1, "workers": 1, "threads": 0,
+ *      "plan": {"name": ..., "seeds": 1, "workers": 1, "threads": 0, "gpus": 0,
+ *               "slurm": ["--partition=gpu"],
  *               "notify": {"program", "where"},
  *               "stages": [{"name", "needs": [...], "steps": N, "peak_bytes": N}]}}
  *
@@ -21,7 +22,10 @@ enum { PLAN_STAGES_MAX = 64 };
 
 struct plan {
     const char *name;
-    int cores; /* of each stage, 0: all there are */
+    int cores;          /* of each stage, 0: all there are */
+    int gpus;           /* of each stage */
+    const char **slurm; /* options of srun; NULL: no Slurm */
+    size_t n_slurm;
     int workers;
     int seeds;                         /* above 1: one worker repeats all stages */
     const char *notify, *notify_where; /* the job file's program, NULL: none */

@@ -5,8 +5,8 @@
 
 /* What is taken so far. */
 struct taken {
-    struct cores cores;
-    int n_cores;
+    struct cores cores, gpus;
+    int n_cores, n_gpus;
     uint64_t memory;
     int running;
 };
@@ -57,8 +57,9 @@ static void take_running(const struct job *j, size_t index, double now, struct t
         if (s->state != STAGE_RUNNING)
             continue;
         cores_join(&t->cores, &s->cores);
+        cores_join(&t->gpus, &s->gpus);
         t->memory += s->memory;
-        t->running++;
+        t->running += !j->slurm;
         if (j->kill_at <= now)
             decide(out, DECIDE_KILL, index, k);
         else
@@ -66,21 +67,27 @@ static void take_running(const struct job *j, size_t index, double now, struct t
     }
 }
 
-/* The lowest free numbers. */
-static void place(const struct resources *r, struct taken *t, int n, struct cores *out)
+/* The n lowest free numbers; how many there were. */
+static int place(const struct cores *has, struct cores *taken, int n, struct cores *out)
 {
-    for (int i = 0; i < CORES_MAX && n > 0; i++)
-        if (cores_has(&r->cores, i) && !cores_has(&t->cores, i)) {
+    int placed = 0;
+
+    for (int i = 0; i < CORES_MAX && placed < n; i++)
+        if (cores_has(has, i) && !cores_has(taken, i)) {
             cores_add(out, i);
-            cores_add(&t->cores, i);
-            n--;
-            t->n_cores++;
+            cores_add(taken, i);
+            placed++;
         }
+    return placed;
 }
 
 static int has_room(const struct resources *r, const struct taken *t, int total,
-                    const struct job_stage *s)
+                    const struct job *j, const struct job_stage *s)
 {
+    if (j->slurm)
+        return 1; /* it takes nothing of ours */
+    if (s->n_gpus > cores_count(&r->gpus) - t->n_gpus)
+        return 0;
     if (!t->running)
         return 1;
     return s->n_cores <= total - t->n_cores && s->memory <= r->memory &&
@@ -101,14 +108,17 @@ static int start_ready(const struct job *j, size_t index, const struct resources
             wake_by(out, s->not_before);
             continue;
         }
-        if (!has_room(r, t, total, s))
+        if (s->n_gpus > cores_count(&r->gpus))
+            continue; /* they were there when it came */
+        if (!has_room(r, t, total, j, s))
             return 0;
         d = decide(out, DECIDE_START, index, k);
         if (!d)
             return 0;
-        place(r, t, s->n_cores, &d->cores);
+        t->n_cores += place(&r->cores, &t->cores, s->n_cores, &d->cores);
+        t->n_gpus += place(&r->gpus, &t->gpus, s->n_gpus, &d->gpus);
         t->memory += s->memory;
-        t->running++;
+        t->running += !j->slurm;
     }
     return 1;
 }
@@ -116,7 +126,7 @@ static int start_ready(const struct job *j, size_t index, const struct resources
 void sched_decide(struct job *const *jobs, size_t n, const struct resources *r, double now,
                   struct schedule *out)
 {
-    int total = cores_count(&r->cores);
+    int total = cores_count(&r->cores), full = 0;
     struct taken t = {0};
 
     out->n = 0;
@@ -124,7 +134,8 @@ void sched_decide(struct job *const *jobs, size_t n, const struct resources *r, 
     for (size_t i = 0; i < n; i++)
         take_running(jobs[i], i, now, &t, out);
     t.n_cores = cores_count(&t.cores);
+    t.n_gpus = cores_count(&t.gpus);
     for (size_t i = 0; i < n; i++)
-        if (may_start(jobs[i]) && !start_ready(jobs[i], i, r, total, now, &t, out))
-            break;
+        if (may_start(jobs[i]) && (!full || jobs[i]->slurm))
+            full |= !start_ready(jobs[i], i, r, total, now, &t, out);
 }

@@ -1,15 +1,17 @@
 /* The scheduler: a pure function of the queue, the machine and the clock.
  *
  * It looks at jobs in the order given (priority, then submission: daemon_queue()) and says
- * which stages to start, on which cores, which processes to kill now, and when to ask
- * again. It changes nothing.
+ * which stages to start, on which cores and GPUs, which processes to kill now, and when to
+ * ask again. It changes nothing.
  *
- * A stage gets all its cores and its memory at once or does not start. Invariants
- * (tests/unit/daemon/test_sched.c): no core and no byte is given twice; what wants more
- * than there is gets all of it, alone; a stage starts only when all it needs is over;
- * nothing of a job starts that has a failed or stopped stage, or is to pause or stop; no
- * stage passes an earlier one that is ready but has no room; when nothing runs and
- * something is ready, something starts. */
+ * A stage gets all its cores, GPUs and memory at once or does not start. Invariants
+ * (tests/unit/daemon/test_sched.c): no core, no GPU and no byte is given twice; what wants
+ * more cores or memory than there is gets all of it, alone; what wants more GPUs than there
+ * are never starts, and stands in nobody's way; a stage starts only when all it needs is
+ * over; nothing of a job starts that has a failed or stopped stage, or is to pause or stop;
+ * no stage passes an earlier one that is ready but has no room; when nothing runs and
+ * something is ready, something starts. Jobs whose workers Slurm runs take nothing here and
+ * wait for nobody. */
 #ifndef DAEMON_SCHED_H
 #define DAEMON_SCHED_H
 
@@ -22,14 +24,14 @@ enum { SCHED_MAX = 64 };
 enum decision_kind { DECIDE_START, DECIDE_KILL };
 
 struct resources {
-    struct cores cores; /* by number */
-    uint64_t memory;    /* bytes */
+    struct cores cores, gpus; /* by number */
+    uint64_t memory;          /* bytes */
 };
 
 struct decision {
     enum decision_kind kind;
-    size_t job, stage;  /* indices */
-    struct cores cores; /* DECIDE_START */
+    size_t job, stage;        /* indices */
+    struct cores cores, gpus; /* DECIDE_START */
 };
 
 struct schedule {

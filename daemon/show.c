@@ -8,19 +8,15 @@ static char *text(const char *s)
     return (char *)(uintptr_t)s;
 }
 
-static int show_cores(struct arena *a, const struct job_stage *from,
-                      Hone__V1__StageState *to)
+static int show_numbers(struct arena *a, const struct cores *from, uint32_t **to, size_t *n)
 {
-    int n = cores_count(&from->cores);
-
-    if (!n)
-        return 0;
-    to->cores = arena_array(a, (size_t)n, sizeof *to->cores);
-    if (!to->cores)
+    *n = 0;
+    *to = arena_array(a, (size_t)cores_count(from) + 1, sizeof **to);
+    if (!*to)
         return -1;
     for (int i = 0; i < CORES_MAX; i++)
-        if (cores_has(&from->cores, i))
-            to->cores[to->n_cores++] = (uint32_t)i;
+        if (cores_has(from, i))
+            (*to)[(*n)++] = (uint32_t)i;
     return 0;
 }
 
@@ -99,8 +95,9 @@ static int show_stage(struct arena *a, const struct job *j, const struct job_sta
     to->started = from->started;
     to->has_ended = from->ended > 0;
     to->ended = from->ended;
-    return show_cores(a, from, to) || show_ranks(a, from, now, to) ||
-                   show_progress(a, from, to)
+    return show_numbers(a, &from->cores, &to->cores, &to->n_cores) ||
+                   show_numbers(a, &from->gpus, &to->gpus, &to->n_gpus) ||
+                   show_ranks(a, from, now, to) || show_progress(a, from, to)
                ? -1
                : 0;
 }

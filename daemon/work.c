@@ -49,8 +49,14 @@ static int status_path(const struct job *j, const struct job_stage *s, char *out
 
 /* ---- start ---- */
 
+static const struct launch_backend *launcher(const struct daemon *d, const struct job *j,
+                                             const struct job_stage *s)
+{
+    return j->slurm ? &launch_slurm : s->workers > 1 ? &launch_mpirun : d->launcher;
+}
+
 static int command(struct daemon *d, const struct job *j, struct job_stage *s,
-                   struct arena *a, struct io_command *io, struct err *e)
+                   struct str *gpus, struct arena *a, struct io_command *io, struct err *e)
 {
     char status[FILE_PATH_MAX];
     struct launch_request request = {
@@ -68,12 +74,15 @@ static int command(struct daemon *d, const struct job *j, struct job_stage *s,
         .attempt = s->attempt,
         .status = status,
         .orphan_stop = d->is_private,
+        .gpus = s->n_gpus ? str_get(gpus) : NULL,
+        .slurm = j->slurm,
+        .n_slurm = j->n_slurm,
     };
     struct launch_command cmd;
     int rc = status_path(j, s, status, e);
 
     if (!rc)
-        rc = (s->workers > 1 ? &launch_mpirun : d->launcher)->command(&request, a, &cmd, e);
+        rc = launcher(d, j, s)->command(&request, a, &cmd, e);
     if (rc)
         return rc;
     io->argv = cmd.argv;
@@ -85,18 +94,24 @@ static int spawn(struct daemon *d, const struct job *j, struct job_stage *s, str
 {
     struct io_command io = {.keep_fd = j->lock};
     struct arena a = {0};
+    struct str gpus = {0};
     char log[FILE_PATH_MAX];
     int rc = file_join(log, sizeof log, j->run, "log", e);
 
+    cores_write(&s->gpus, &gpus);
+    if (!rc && str_failed(&gpus))
+        rc = err_set(e, ERR_NOMEM, "start a worker: out of memory");
     if (!rc)
-        rc = command(d, j, s, &a, &io, e);
+        rc = command(d, j, s, &gpus, &a, &io, e);
     if (!rc) {
         io.log = log;
-        io.cores = d->is_private ? NULL : &s->cores;
+        io.cores = d->is_private || j->slurm ? NULL : &s->cores;
+        io.gpus = &s->gpus;
         s->log_from = file_size(log);
         rc = d->io->ops->spawn(d->io, &io, &s->child, e);
     }
     arena_fini(&a);
+    str_fini(&gpus);
     return rc;
 }
 
@@ -130,6 +145,12 @@ static int prepare_folder(struct job *j, const struct job_stage *s, struct err *
     return rc || !s->fresh ? rc : remove_output(j, s, e);
 }
 
+static void free_devices(struct job_stage *s)
+{
+    memset(&s->cores, 0, sizeof s->cores);
+    memset(&s->gpus, 0, sizeof s->gpus);
+}
+
 static void fail_stage(struct daemon *d, struct job *j, struct job_stage *s,
                        const struct err *e)
 {
@@ -137,7 +158,7 @@ static void fail_stage(struct daemon *d, struct job *j, struct job_stage *s,
     s->mend = e->mend[0] ? arena_strdup(&j->arena, e->mend) : NULL;
     s->status = err_exit_status(e->code);
     s->ended = clock_wall();
-    memset(&s->cores, 0, sizeof s->cores);
+    free_devices(s);
     stage_close_ranks(s);
     stage_move(s, STAGE_FAILED);
     daemon_job_changed(d, j);
@@ -145,7 +166,7 @@ static void fail_stage(struct daemon *d, struct job *j, struct job_stage *s,
 
 /* The attempt as the store shall know it before there is a process. */
 static int begin_attempt(struct daemon *d, struct job *j, struct job_stage *s,
-                         const struct cores *cores, struct err *e)
+                         const struct decision *where, struct err *e)
 {
     struct job_stage old = *s;
     enum job_state state = j->state;
@@ -160,7 +181,8 @@ static int begin_attempt(struct daemon *d, struct job *j, struct job_stage *s,
     s->status = s->gap = 0;
     s->started = clock_wall();
     s->ended = 0;
-    s->cores = *cores;
+    s->cores = where->cores;
+    s->gpus = where->gpus;
     stage_move(s, STAGE_RUNNING);
     job_settle(j);
     rc = store_save_job(d->store, j, e);
@@ -172,7 +194,7 @@ static int begin_attempt(struct daemon *d, struct job *j, struct job_stage *s,
 }
 
 int work_start(struct daemon *d, struct job *j, struct job_stage *s,
-               const struct cores *cores)
+               const struct decision *where)
 {
     double now = d->io->ops->now(d->io);
     struct err e;
@@ -185,7 +207,7 @@ int work_start(struct daemon *d, struct job *j, struct job_stage *s,
     if (!rc && stage_open_ranks(s))
         rc = err_set(&e, ERR_NOMEM, "out of memory");
     if (!rc)
-        rc = begin_attempt(d, j, s, cores, &e);
+        rc = begin_attempt(d, j, s, where, &e);
     if (rc) {
         if (rc < 0)
             log_error("job %llu: stage %s: %s", (unsigned long long)j->id, s->name, e.msg);
@@ -342,7 +364,7 @@ void work_ended(struct daemon *d, struct job *j, struct job_stage *s,
     uplink_lost(d, j, s);
     to = outcome(d, j, s, how);
     s->ended = clock_wall();
-    memset(&s->cores, 0, sizeof s->cores);
+    free_devices(s);
     s->asked = ASKED_NOTHING;
     stage_close_ranks(s);
     stage_move(s, to);

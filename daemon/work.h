@@ -13,7 +13,7 @@ extern const unsigned work_budget[LOSSES];
 
 /* 0: it runs; else it has failed, or is to be tried later. */
 int work_start(struct daemon *d, struct job *j, struct job_stage *s,
-               const struct cores *cores);
+               const struct decision *where);
 /* A stage's process has ended. */
 void work_ended(struct daemon *d, struct job *j, struct job_stage *s,
                 const struct io_exit *how);

@@ -22,13 +22,14 @@
 #include "base/standard.h"
 #include "base/str.h"
 #include "daemon/daemon.h"
+#include "daemon/gpus.h"
 #include "daemon/lock.h"
 #include "daemon/main/commands.h"
 #include "daemon/main/listen.h"
 #include "daemon/roots.h"
 
 struct options {
-    const char *state, *owner;
+    const char *state, *owner, *gpus;
     struct arg_list listen, root;
     int version;
 };
@@ -39,6 +40,7 @@ struct server {
     struct listening listening;
     struct auth *auth;
     struct str roots;
+    struct cores gpus; /* --gpus */
     struct store *store;
     struct io *io;
     struct daemon daemon;
@@ -54,6 +56,10 @@ static const struct arg_flag flags[] = {
              "a folder that jobs may use, and no other (repeatable; default: whatever "
              "honed's user may)",
              struct options, root),
+    ARG_VALUE("--gpus", "LIST",
+              "GPUs to give away, as nvidia-smi numbers them, or none (default: those it "
+              "sees)",
+              struct options, gpus),
     ARG_VALUE("--owner", "FD", "private: end when this descriptor's peer has gone",
               struct options, owner),
     ARG_SWITCH("--version", "print the version", struct options, version),
@@ -96,6 +102,8 @@ static int resolve(struct server *s, const struct options *o, struct err *e)
     rc = state_folder(o->state, s->state, sizeof s->state, e);
     if (!rc)
         rc = args_long("--owner", o->owner, 3, 1 << 20, &fd, e);
+    if (!rc && o->gpus)
+        rc = gpus_parse(o->gpus, &s->gpus, e);
     if (rc)
         return rc;
     s->owner_fd = (int)fd;
@@ -144,6 +152,8 @@ static int start(struct server *s, const struct options *o, struct err *e)
                 s->owner_fd >= 0);
     s->daemon.auth = s->auth;
     s->daemon.roots = s->roots.len ? s->roots.s : NULL;
+    if (o->gpus)
+        s->daemon.resources.gpus = s->gpus;
     rc = listen_start(&s->listening, s->io, e);
     if (!rc)
         rc = launch_find("hone-worker", s->daemon.worker, sizeof s->daemon.worker, e);

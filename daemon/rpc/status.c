@@ -7,7 +7,7 @@
 
 static void count_jobs(const struct daemon *d, Hone__V1__StatusReply *m)
 {
-    struct cores used = {0};
+    struct cores used = {0}, gpus = {0};
 
     for (size_t i = 0; i < d->n_jobs; i++) {
         const struct job *j = d->jobs[i];
@@ -18,10 +18,12 @@ static void count_jobs(const struct daemon *d, Hone__V1__StatusReply *m)
         for (size_t k = 0; k < j->n_stages; k++)
             if (j->stage[k].state == STAGE_RUNNING) {
                 cores_join(&used, &j->stage[k].cores);
+                cores_join(&gpus, &j->stage[k].gpus);
                 m->memory_used += j->stage[k].memory;
             }
     }
     m->cores_used = (uint32_t)cores_count(&used);
+    m->gpus_used = (uint32_t)cores_count(&gpus);
 }
 
 RPC_HANDLER(status, StatusRequest, StatusReply)
@@ -41,11 +43,12 @@ RPC_HANDLER(status, StatusRequest, StatusReply)
     m.state = (char *)(uintptr_t)d->state;
     m.has_pid = m.has_up = m.has_epoch = m.has_cores = m.has_cores_used = m.has_memory = 1;
     m.has_memory_used = m.has_queued = m.has_running = m.has_paused = 1;
-    m.has_connections = m.has_watchers = 1;
+    m.has_connections = m.has_watchers = m.has_gpus = m.has_gpus_used = 1;
     m.pid = (uint32_t)getpid();
     m.up = d->io->ops->now(d->io) - d->started;
     m.epoch = store_epoch(d->store);
     m.cores = (uint32_t)cores_count(&d->resources.cores);
+    m.gpus = (uint32_t)cores_count(&d->resources.gpus);
     m.memory = d->resources.memory;
     for (const struct conn *c = d->conns; c; c = c->next)
         m.connections++;

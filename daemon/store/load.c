@@ -33,17 +33,22 @@ static int text_of(sqlite3_stmt *q, int at, struct arena *a, const char **out)
     return t && !*out ? -1 : 0;
 }
 
-static int read_settings(struct store *s, struct job *j, const char *text, struct err *e)
+/* A JSON array of texts; NULL stays NULL. */
+static int read_texts(struct store *s, struct job *j, const char *text, const char ***out,
+                      size_t *count, struct err *e)
 {
     json_t *list = NULL;
     size_t n;
-    int rc = json_parse(s->path, text, strlen(text), &list, e);
+    int rc;
 
+    if (!text)
+        return 0;
+    rc = json_parse(s->path, text, strlen(text), &list, e);
     if (rc)
         return rc;
     n = json_array_size(list);
-    j->set = arena_array(&j->arena, n + 1, sizeof *j->set);
-    if (!j->set)
+    *out = arena_array(&j->arena, n + 1, sizeof **out);
+    if (!*out)
         rc = no_memory(s, e);
     if (n > SETS_MAX)
         rc = corrupt(s, j, "too many settings", e);
@@ -52,7 +57,7 @@ static int read_settings(struct store *s, struct job *j, const char *text, struc
 
         if (!item)
             rc = corrupt(s, j, "a setting that is no text", e);
-        else if (!(j->set[j->n_set++] = arena_strdup(&j->arena, item)))
+        else if (!((*out)[(*count)++] = arena_strdup(&j->arena, item)))
             rc = no_memory(s, e);
     }
     json_decref(list);
@@ -76,13 +81,14 @@ enum {
     OWNER,
     NOTIFY,
     PRIORITY,
-    WANT
+    WANT,
+    SLURM
 };
 
 static int read_job(struct store *s, sqlite3_stmt *q, struct job *j, struct err *e)
 {
-    const char *settings;
-    int state = job_state_find((const char *)sqlite3_column_text(q, STATE));
+    const char *settings, *slurm;
+    int rc, state = job_state_find((const char *)sqlite3_column_text(q, STATE));
     int want = job_want_find((const char *)sqlite3_column_text(q, WANT));
 
     j->id = (uint64_t)sqlite3_column_int64(q, ID);
@@ -102,9 +108,10 @@ static int read_job(struct store *s, sqlite3_stmt *q, struct job *j, struct err 
         text_of(q, REQUEST, &j->arena, &j->request_id) ||
         text_of(q, OWNER, &j->arena, &j->owner) ||
         text_of(q, NOTIFY, &j->arena, &j->notify) ||
-        text_of(q, SETTINGS, &j->arena, &settings))
+        text_of(q, SETTINGS, &j->arena, &settings) || text_of(q, SLURM, &j->arena, &slurm))
         return no_memory(s, e);
-    return read_settings(s, j, settings, e);
+    rc = read_texts(s, j, settings, &j->set, &j->n_set, e);
+    return rc ? rc : read_texts(s, j, slurm, &j->slurm, &j->n_slurm, e);
 }
 
 /* "0,2,3" into out[0..max); -1: that is no such list. */
@@ -141,8 +148,26 @@ enum {
     S_RESTARTS,
     S_CORES,
     S_STARTED,
-    S_ENDED
+    S_ENDED,
+    S_N_GPUS,
+    S_GPUS
 };
+
+static int read_cores(struct store *s, sqlite3_stmt *q, int column, const struct job *j,
+                      struct cores *out, struct err *e)
+{
+    long number[CORES_MAX];
+    size_t n;
+
+    if (read_numbers((const char *)sqlite3_column_text(q, column), number, CORES_MAX, &n))
+        return corrupt(s, j, "cores", e);
+    for (size_t i = 0; i < n; i++) {
+        if (number[i] < 0 || number[i] >= CORES_MAX)
+            return corrupt(s, j, "cores", e);
+        cores_add(out, (int)number[i]);
+    }
+    return 0;
+}
 
 static int read_lists(struct store *s, sqlite3_stmt *q, struct job *j, struct job_stage *st,
                       struct err *e)
@@ -165,14 +190,10 @@ static int read_lists(struct store *s, sqlite3_stmt *q, struct job *j, struct jo
         return corrupt(s, j, "restarts", e);
     for (size_t i = 0; i < n; i++)
         st->restarts[i] = (unsigned)number[i];
-    if (read_numbers((const char *)sqlite3_column_text(q, S_CORES), number, CORES_MAX, &n))
-        return corrupt(s, j, "cores", e);
-    for (size_t i = 0; i < n; i++) {
-        if (number[i] < 0 || number[i] >= CORES_MAX)
-            return corrupt(s, j, "cores", e);
-        cores_add(&st->cores, (int)number[i]);
-    }
-    return 0;
+    return read_cores(s, q, S_CORES, j, &st->cores, e) ||
+                   read_cores(s, q, S_GPUS, j, &st->gpus, e)
+               ? e->code
+               : 0;
 }
 
 static int read_stage(struct store *s, sqlite3_stmt *q, struct job *j, struct job_stage *st,
@@ -190,6 +211,7 @@ static int read_stage(struct store *s, sqlite3_stmt *q, struct job *j, struct jo
     st->whole = sqlite3_column_int(q, S_WHOLE);
     st->steps = (uint64_t)sqlite3_column_int64(q, S_STEPS);
     st->n_cores = sqlite3_column_int(q, S_N_CORES);
+    st->n_gpus = sqlite3_column_int(q, S_N_GPUS);
     st->memory = (uint64_t)sqlite3_column_int64(q, S_MEMORY);
     st->workers = sqlite3_column_int(q, S_WORKERS);
     asked = sqlite3_column_int(q, S_ASKED);
@@ -217,14 +239,14 @@ static int read_stages(struct store *s, struct job *j, struct err *e)
             s->db,
             "SELECT name, state, attempt, worker_status, message, whole, "
             "needs, steps, n_cores, memory, workers, mend, token, asked, fresh, "
-            "restarts, cores, started, ended, "
+            "restarts, cores, started, ended, n_gpus, gpus, "
             "count(*) OVER () FROM stage WHERE job = ? ORDER BY position",
             -1, &q, NULL))
         return store_fail(s, "read", e);
     sqlite3_bind_int64(q, 1, (sqlite3_int64)j->id);
     while (!rc && (step = sqlite3_step(q)) == SQLITE_ROW) {
         if (!j->stage) {
-            int64_t n = sqlite3_column_int64(q, S_ENDED + 1);
+            int64_t n = sqlite3_column_int64(q, S_GPUS + 1);
 
             if (n > PLAN_STAGES_MAX) {
                 rc = corrupt(s, j, "too many stages", e);
@@ -269,7 +291,7 @@ static int prepare(struct store *s, const struct store_filter *f, sqlite3_stmt *
 
     str_add(&sql, "SELECT id, name, file, run, settings, resume, state, exit_status, "
                   "message, mend, submitted, ended, request_id, owner, notify, priority, "
-                  "want FROM job WHERE 1");
+                  "want, slurm FROM job WHERE 1");
     if (f->id)
         str_add(&sql, " AND id = ?1");
     if (f->before)

@@ -43,5 +43,10 @@ const char *const store_migrations[] = {
     "CREATE TABLE daemon (only INTEGER PRIMARY KEY CHECK (only = 1),"
     "  epoch INTEGER NOT NULL) STRICT;"
     "INSERT INTO daemon VALUES (1, 0);",
+
+    /* 3: GPUs by number; jobs whose workers Slurm runs. */
+    "ALTER TABLE stage ADD COLUMN n_gpus INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE stage ADD COLUMN gpus TEXT NOT NULL DEFAULT '';" /* numbers: 0,1 */
+    "ALTER TABLE job ADD COLUMN slurm TEXT;", /* options of srun, a JSON array */
 };
 const int store_n_migrations = sizeof store_migrations / sizeof *store_migrations;

@@ -210,37 +210,29 @@ static void add_numbers(struct str *out, const size_t *n, size_t count)
         str_addf(out, "%s%zu", i ? "," : "", n[i]);
 }
 
-static void add_cores(struct str *out, const struct cores *c)
-{
-    int first = 1;
-
-    for (int i = 0; i < CORES_MAX; i++)
-        if (cores_has(c, i)) {
-            str_addf(out, "%s%d", first ? "" : ",", i);
-            first = 0;
-        }
-}
-
 static int save_stage(struct store *s, const struct job *j, size_t i, struct err *e)
 {
     const struct job_stage *st = &j->stage[i];
-    struct str needs = {0}, cores = {0}, restarts = {0};
+    struct str needs = {0}, cores = {0}, gpus = {0}, restarts = {0};
     sqlite3_stmt *q;
     int rc;
 
     add_numbers(&needs, st->needs, st->n_needs);
-    add_cores(&cores, &st->cores);
+    cores_write(&st->cores, &cores);
+    cores_write(&st->gpus, &gpus);
     for (int k = 0; k < LOSSES; k++)
         str_addf(&restarts, "%s%u", k ? "," : "", st->restarts[k]);
-    if (str_failed(&needs) || str_failed(&cores) || str_failed(&restarts)) {
+    if (str_failed(&needs) || str_failed(&cores) || str_failed(&gpus) ||
+        str_failed(&restarts)) {
         rc = err_set(e, ERR_NOMEM, "%s: out of memory", s->path);
     } else if (sqlite3_prepare_v2(
                    s->db,
                    "INSERT OR REPLACE INTO stage (job, position, name, state, attempt, "
                    "worker_status, message, whole, needs, steps, n_cores, memory, workers, "
-                   "mend, token, asked, fresh, restarts, cores, started, ended) VALUES "
+                   "mend, token, asked, fresh, restarts, cores, started, ended, "
+                   "n_gpus, gpus) VALUES "
                    "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, "
-                   "?16, ?17, ?18, ?19, ?20, ?21)",
+                   "?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)",
                    -1, &q, NULL)) {
         rc = store_fail(s, "write", e);
     } else {
@@ -265,34 +257,44 @@ static int save_stage(struct store *s, const struct job *j, size_t i, struct err
         bind_text(q, 19, str_get(&cores));
         sqlite3_bind_double(q, 20, st->started);
         sqlite3_bind_double(q, 21, st->ended);
+        sqlite3_bind_int(q, 22, st->n_gpus);
+        bind_text(q, 23, str_get(&gpus));
         rc = finish(s, q, e);
     }
     str_fini(&needs);
     str_fini(&cores);
+    str_fini(&gpus);
     str_fini(&restarts);
     return rc;
 }
 
+static void add_texts(struct str *out, const char *const *text, size_t n)
+{
+    str_add_char(out, '[');
+    for (size_t i = 0; i < n; i++) {
+        if (i)
+            str_add_char(out, ',');
+        str_add_json(out, text[i], strlen(text[i]));
+    }
+    str_add_char(out, ']');
+}
+
 static int insert_job(struct store *s, struct job *j, struct err *e)
 {
-    struct str set = {0};
+    struct str set = {0}, slurm = {0};
     sqlite3_stmt *q;
     int rc;
 
-    str_add_char(&set, '[');
-    for (size_t i = 0; i < j->n_set; i++) {
-        if (i)
-            str_add_char(&set, ',');
-        str_add_json(&set, j->set[i], strlen(j->set[i]));
-    }
-    str_add_char(&set, ']');
-    if (str_failed(&set) ||
+    add_texts(&set, j->set, j->n_set);
+    add_texts(&slurm, j->slurm, j->n_slurm);
+    if (str_failed(&set) || str_failed(&slurm) ||
         sqlite3_prepare_v2(s->db,
                            "INSERT INTO job (name, file, run, settings, resume, state, "
-                           "submitted, request_id, owner, notify, priority, want) VALUES "
-                           "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                           "submitted, request_id, owner, notify, priority, want, "
+                           "slurm) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                            -1, &q, NULL)) {
         str_fini(&set);
+        str_fini(&slurm);
         return store_fail(s, "write", e);
     }
     bind_text(q, 1, j->name);
@@ -307,8 +309,10 @@ static int insert_job(struct store *s, struct job *j, struct err *e)
     bind_text(q, 10, j->notify);
     sqlite3_bind_int(q, 11, j->priority);
     bind_text(q, 12, job_want_name(j->want));
+    bind_text(q, 13, j->slurm ? str_get(&slurm) : NULL);
     rc = finish(s, q, e);
     str_fini(&set);
+    str_fini(&slurm);
     if (!rc)
         j->id = (uint64_t)sqlite3_last_insert_rowid(s->db);
     return rc;

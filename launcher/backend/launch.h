@@ -2,9 +2,9 @@
  *
  * A back end turns a request into a command: arguments and environment, no side effects.
  * The daemon runs the command and watches its process, so that every back end is tested as
- * a pure function. Here: `local` (one worker on this machine, without mpirun) and `mpirun`
+ * a pure function. Here: `local` (one worker on this machine, without mpirun), `mpirun`
  * (several, on this machine or over the hosts of the allocation that mpirun finds itself
- * in). */
+ * in) and `slurm` (any number, where Slurm puts them). */
 #ifndef LAUNCHER_BACKEND_LAUNCH_H
 #define LAUNCHER_BACKEND_LAUNCH_H
 
@@ -25,8 +25,11 @@ struct launch_request {
     const char *uplink, *token; /* address of the daemon; the job's secret */
     unsigned long long job;
     unsigned attempt;
-    const char *status; /* file the worker leaves its exit status in; NULL: none */
-    int orphan_stop;    /* the worker stops when the daemon has gone */
+    const char *status;       /* file the worker leaves its exit status in; NULL: none */
+    int orphan_stop;          /* the worker stops when the daemon has gone */
+    const char *gpus;         /* numbers "0,2" of the GPUs it may use; NULL: as we may */
+    const char *const *slurm; /* options of srun, checked; for the slurm back end */
+    size_t n_slurm;
 };
 
 struct launch_command {
@@ -41,7 +44,7 @@ struct launch_backend {
                    struct launch_command *out, struct err *e);
 };
 
-extern const struct launch_backend launch_local, launch_mpirun;
+extern const struct launch_backend launch_local, launch_mpirun, launch_slurm;
 
 /* For back ends: the n words of `before`, then hone-worker and its arguments; the
  * environment with what the worker's uplink needs and the m variables of `extra`. */

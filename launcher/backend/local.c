@@ -6,7 +6,7 @@
 
 extern char **environ;
 
-enum { UPLINK_NAMES = 6 };
+enum { OWN_NAMES = 8 };
 
 /* Does one of the n "NAME=VALUE" in `list` set the variable of `entry`? */
 static int is_set(const char *const *list, size_t n, const char *entry)
@@ -19,9 +19,16 @@ static int is_set(const char *const *list, size_t n, const char *entry)
     return 0;
 }
 
-/* The environment without older HONE_UPLINK variables, then the m of `extra`, with room for
- * `more`. */
-static const char **inherit(struct arena *a, const char *const *extra, size_t m,
+/* Which GPUs a process sees. */
+static int is_choice(const char *entry)
+{
+    return str_starts(entry, "CUDA_VISIBLE_DEVICES=") ||
+           str_starts(entry, "CUDA_DEVICE_ORDER=");
+}
+
+/* The environment without older HONE_UPLINK variables (where we choose GPUs: and without
+ * that choice), then the m of `extra`, with room for `more`. */
+static const char **inherit(struct arena *a, const char *const *extra, size_t m, int choose,
                             size_t more, size_t *n)
 {
     size_t count = 0;
@@ -32,7 +39,8 @@ static const char **inherit(struct arena *a, const char *const *extra, size_t m,
     env = arena_array(a, count + m + more + 1, sizeof *env);
     *n = 0;
     for (size_t i = 0; env && i < count; i++)
-        if (!str_starts(environ[i], "HONE_UPLINK") && !is_set(extra, m, environ[i]))
+        if (!str_starts(environ[i], "HONE_UPLINK") && !is_set(extra, m, environ[i]) &&
+            !(choose && is_choice(environ[i])))
             env[(*n)++] = environ[i];
     for (size_t i = 0; env && i < m; i++)
         env[(*n)++] = extra[i];
@@ -58,7 +66,7 @@ int launch_worker(const struct launch_request *r, const char *const *before,
                   struct arena *a, struct launch_command *out, struct err *e)
 {
     size_t n_env, n = 0;
-    const char **env = inherit(a, extra, n_extra, UPLINK_NAMES, &n_env);
+    const char **env = inherit(a, extra, n_extra, r->gpus != NULL, OWN_NAMES, &n_env);
     const char **argv = arena_array(a, n_before + 7 + 2 * r->n_set + 1, sizeof *argv);
 
     if (!env || !argv)
@@ -85,6 +93,10 @@ int launch_worker(const struct launch_request *r, const char *const *before,
     env[n_env++] = arena_printf(a, "HONE_UPLINK_ATTEMPT=%u", r->attempt);
     if (r->status)
         env[n_env++] = arena_printf(a, "HONE_UPLINK_STATUS=%s", r->status);
+    if (r->gpus) {
+        env[n_env++] = arena_printf(a, "CUDA_VISIBLE_DEVICES=%s", r->gpus);
+        env[n_env++] = "CUDA_DEVICE_ORDER=PCI_BUS_ID";
+    }
     if (r->orphan_stop)
         env[n_env++] = "HONE_UPLINK_ORPHAN=stop";
     return finish(argv, n, env, n_env, out, e);
@@ -102,7 +114,7 @@ int launch_check(const char *worker, const char *file, const char *const *set, s
                  int brief, struct arena *a, struct launch_command *out, struct err *e)
 {
     size_t n_env, n = 0;
-    const char **env = inherit(a, NULL, 0, 0, &n_env);
+    const char **env = inherit(a, NULL, 0, 0, 0, &n_env);
     const char **argv = arena_array(a, 5 + 2 * n_set + 1, sizeof *argv);
 
     if (!env || !argv)

@@ -21,9 +21,11 @@ static void print_status(const Hone__V1__StatusReply *s)
 
     printf("%s, up %s, %s\n", remote_clean(program, sizeof program, s->program),
            str_duration(up, sizeof up, s->up), remote_clean(state, sizeof state, s->state));
-    printf("cores %u of %u, memory %s of %s planned; %u running, %u queued, %u paused; "
+    printf("cores %u of %u, GPUs %u of %u, memory %s of %s planned; %u running, %u queued, "
+           "%u paused; "
            "%u connections, %u watchers\n\n",
-           s->cores_used, s->cores, str_bytes(used, sizeof used, (double)s->memory_used),
+           s->cores_used, s->cores, s->gpus_used, s->gpus,
+           str_bytes(used, sizeof used, (double)s->memory_used),
            str_bytes(memory, sizeof memory, (double)s->memory), s->running, s->queued,
            s->paused, s->connections, s->watchers);
 }

@@ -45,7 +45,7 @@ struct sim_process {
     char file[128], stage[16], token[80], status_file[256];
     uint64_t job;
     unsigned attempt;
-    struct cores cores;
+    struct cores cores, gpus;
     int lock;
     int conn; /* index, -1 */
     int welcome;

@@ -180,6 +180,7 @@ static void check_start(struct sim *s, const struct sim_process *p)
             continue;
         sim_check(s, q->job != p->job || strcmp(q->stage, p->stage) != 0);
         sim_check(s, !cores_overlap(&q->cores, &p->cores));
+        sim_check(s, !cores_overlap(&q->gpus, &p->gpus));
     }
     sim_check(s, !sim_is_finished(s, p->job, p->stage));
     for (int i = 0; i < SIM_JOBS; i++) {
@@ -226,6 +227,9 @@ static int io_spawn(struct io *io, const struct io_command *c, uint64_t *child,
         p->job = strtoull(variable(c->env, "HONE_UPLINK_JOB"), NULL, 10);
         p->attempt = (unsigned)atoi(variable(c->env, "HONE_UPLINK_ATTEMPT"));
         p->cores = *c->cores;
+        p->gpus = *c->gpus;
+        sim_check(s, !cores_count(&p->gpus) ||
+                         variable(c->env, "CUDA_VISIBLE_DEVICES")[0] != '\0');
         p->lock = c->keep_fd >= 0 ? dup(c->keep_fd) : -1;
         p->steps = 1 + (int)rng_below(&s->r, 12);
         p->beat = s->now;
@@ -284,7 +288,7 @@ int sim_tell_end(struct sim *s, int process)
 {
     static const char verdict[] =
         "{\"problems\": [], \"plan\": {\"name\": \"toy\", \"workers\": %d, \"threads\": "
-        "%d, "
+        "%d, \"gpus\": %d, "
         "\"stages\": [{\"name\": \"sft\", \"needs\": [], \"peak_bytes\": 100}, "
         "{\"name\": \"rm\", \"needs\": []}, "
         "{\"name\": \"ppo\", \"needs\": [\"sft\", \"rm\"]}]}}";
@@ -295,7 +299,7 @@ int sim_tell_end(struct sim *s, int process)
     if (p->alive || p->told || !p->child || !s->up)
         return 0;
     p->told = 1;
-    snprintf(text, sizeof text, verdict, s->workers, 1 + process % 3);
+    snprintf(text, sizeof text, verdict, s->workers, 1 + process % 3, process % 4 % 3);
     if (p->is_check)
         how.out = text;
     s->io.events->exited(s->io.ctx, p->child, &how);
@@ -386,6 +390,9 @@ void sim_start_daemon(struct sim *s)
     memset(&s->d.resources, 0, sizeof s->d.resources);
     for (int i = 0; i < 3; i++)
         cores_add(&s->d.resources.cores, 2 * i + 1);
+    memset(&s->d.resources.gpus, 0, sizeof s->d.resources.gpus);
+    cores_add(&s->d.resources.gpus, 0);
+    cores_add(&s->d.resources.gpus, 3);
     s->d.resources.memory = 150;
     s->up = 1;
     sim_trace(s, "the daemon starts");

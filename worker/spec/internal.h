@@ -20,6 +20,7 @@ struct reading {
 
 void spec_read_task(struct reading *r);
 void spec_read_stages(struct reading *r);
+void spec_check_slurm(struct reading *r);
 
 /* Complain about what is no readable, non-empty file; `at` says where it was named. */
 int spec_check_file(struct problems *p, const struct node *at, const char *path);

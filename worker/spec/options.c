@@ -9,6 +9,7 @@ static const char *const ties_names[] = {"low", "high", NULL};
 static const char *const device_names[] = {"auto", "cpu", "cuda", NULL};
 static const char *const precision_names[] = {"auto", "f32", "bf16", "fp16", NULL};
 static const char *const shard_names[] = {"auto", "false", "true", NULL};
+static const char *const launcher_names[] = {"local", "slurm", NULL};
 static const char *const save_dtype_names[] = {"as-loaded", "f32", "bf16", "f16", NULL};
 static const char *const schedule_names[] = {"linear", "cosine", "constant", NULL};
 static const char *const select_names[] = {"best", "last", NULL};
@@ -56,6 +57,9 @@ const struct opt resource_options[] = {
     OPT_ENUM(struct resources, shard_optimizer, 0, shard_names,
              "ZeRO-1: each process keeps and updates its part of the optimizer's state; "
              "auto: with several processes"),
+    OPT_ENUM(struct resources, launcher, LAUNCHER_LOCAL, launcher_names,
+             "who starts the processes: the machine of honed, or Slurm (srun)"),
+    OPT_STRINGS(struct resources, slurm, "options of srun: [--partition=gpu, --nodes=2]"),
     OPT_END,
 };
 

@@ -204,6 +204,7 @@ static void read_resources(struct reading *r)
                      "device \"%s\" cannot be used here: %s", spec_device(r->s),
                      backend_reason(spec_device(r->s)));
     read_precision(r);
+    spec_check_slurm(r);
 }
 
 /* What the stages ask of the splits. */

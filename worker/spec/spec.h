@@ -30,12 +30,15 @@ struct task_spec {
 /* AUTO, or what enum op_precision has, one further. */
 enum asked_precision { ASK_AUTO, ASK_F32, ASK_BF16, ASK_FP16 };
 enum { SHARD_AUTO, SHARD_FALSE, SHARD_TRUE };
+enum { LAUNCHER_LOCAL, LAUNCHER_SLURM };
 
 struct resources {
     long workers, threads; /* 0: all cores this process may use */
     int device;            /* enum: auto, cpu, cuda */
     int precision;         /* enum asked_precision */
     int shard_optimizer;   /* enum: auto, false, true */
+    int launcher;          /* enum: local, slurm */
+    struct opt_list slurm; /* options of srun, checked */
 };
 
 enum { SELECT_BEST, SELECT_LAST };

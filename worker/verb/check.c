@@ -394,6 +394,17 @@ static void write_notify_json(const struct plan *c, struct str *out)
     str_add_char(out, '}');
 }
 
+/* What srun gets; absent: no Slurm. */
+static void write_slurm_json(const struct opt_list *options, struct str *out)
+{
+    str_add(out, ", \"slurm\": [");
+    for (size_t i = 0; i < options->n; i++) {
+        str_add(out, i ? ", " : "");
+        str_add_json(out, options->text[i], strlen(options->text[i]));
+    }
+    str_add(out, "]");
+}
+
 static void write_json(const struct plan *c, struct str *out)
 {
     str_addf(out, "{\"ok\": %s, \"problems\": ", c->problems.errors ? "false" : "true");
@@ -409,7 +420,11 @@ static void write_json(const struct plan *c, struct str *out)
     str_add_json(out, c->spec.model, strlen(c->spec.model));
     str_addf(out, ", \"seeds\": %ld, \"workers\": %ld, \"threads\": %ld", c->spec.seeds,
              c->spec.resources.workers, c->spec.resources.threads);
+    str_addf(out, ", \"gpus\": %ld",
+             strcmp(c->backend->name, "cuda") ? 0 : c->spec.resources.workers);
     write_notify_json(c, out);
+    if (c->spec.resources.launcher == LAUNCHER_SLURM)
+        write_slurm_json(&c->spec.resources.slurm, out);
     str_addf(out,
              ", \"family\": \"%s\", \"rows\": {\"train\": %zu, \"validation\": %zu, "
              "\"test\": %zu}, \"labels\": %zu",

@@ -13,6 +13,8 @@
 
 enum { JOBS = 5, STAGES = 5, HISTORIES = 1000, EVENTS = 60 };
 
+static const char *no_options[] = {NULL};
+
 struct world {
     struct job job[JOBS];
     struct job *list[JOBS];
@@ -28,6 +30,8 @@ static void make_world(struct world *w, struct rng *r)
     *w = (struct world){.has.memory = 1 + rng_below(r, 100)};
     for (int n = 1 + (int)rng_below(r, 8); cores_count(&w->has.cores) < n;)
         cores_add(&w->has.cores, (int)rng_below(r, CORES_MAX));
+    for (int n = (int)rng_below(r, 4); cores_count(&w->has.gpus) < n;)
+        cores_add(&w->has.gpus, (int)rng_below(r, 8));
     for (size_t i = 0; i < JOBS; i++) {
         struct job *j = &w->job[i];
 
@@ -35,13 +39,19 @@ static void make_world(struct world *w, struct rng *r)
         j->id = i + 1;
         j->kill_at = INFINITY;
         j->stage = w->stage[i];
+        j->slurm = rng_below(r, 6) ? NULL : no_options;
         j->n_stages = 1 + rng_below(r, STAGES);
         for (size_t k = 0; k < j->n_stages; k++) {
             struct job_stage *s = &j->stage[k];
 
             s->name = "stage";
             s->n_cores = 1 + (int)rng_below(r, 10);
+            s->n_gpus = rng_below(r, 3)
+                            ? 0
+                            : (int)rng_below(r, (uint32_t)cores_count(&w->has.gpus) + 1);
             s->memory = rng_below(r, 4) ? rng_below(r, 60) : 150;
+            if (j->slurm)
+                s->n_cores = s->n_gpus = 0, s->memory = 0;
             s->needs = w->needs[i][k];
             for (size_t q = 0; q < k; q++)
                 if (rng_below(r, 3) == 0)
@@ -60,11 +70,11 @@ static int count(const struct world *w, enum stage_state state)
     return n;
 }
 
-/* No core and no byte twice; what wants more than there is has all of it, alone. */
+/* No core, no GPU and no byte twice; what wants more than there is has all of it, alone. */
 static void assert_not_overcommitted(const struct world *w)
 {
-    int total = cores_count(&w->has.cores), running = count(w, STAGE_RUNNING);
-    struct cores used = {0};
+    int total = cores_count(&w->has.cores), running = 0;
+    struct cores used = {0}, gpus = {0};
     uint64_t memory = 0;
 
     for (size_t i = 0; i < JOBS; i++)
@@ -77,10 +87,15 @@ static void assert_not_overcommitted(const struct world *w)
             assert_int_equal(cores_count(&s->cores), want);
             assert_false(cores_overlap(&used, &s->cores));
             cores_join(&used, &s->cores);
+            assert_int_equal(cores_count(&s->gpus), s->n_gpus);
+            assert_false(cores_overlap(&gpus, &s->gpus));
+            cores_join(&gpus, &s->gpus);
+            running += !w->job[i].slurm;
             memory += s->memory;
         }
     for (int i = 0; i < CORES_MAX; i++)
-        assert_false(cores_has(&used, i) && !cores_has(&w->has.cores, i));
+        assert_false((cores_has(&used, i) && !cores_has(&w->has.cores, i)) ||
+                     (cores_has(&gpus, i) && !cores_has(&w->has.gpus, i)));
     assert_true(memory <= w->has.memory || running == 1);
 }
 
@@ -112,9 +127,10 @@ static void assert_fair(const struct world *w, const struct schedule *plan)
             if (!is_ready(&w->job[i], k))
                 continue;
             if (d < plan->n && plan->item[d].job == i && plan->item[d].stage == k) {
-                assert_false(left_out);
+                assert_true(w->job[i].slurm || !left_out);
                 d++;
             } else {
+                assert_null(w->job[i].slurm); /* there is always room */
                 left_out = 1;
             }
         }
@@ -144,6 +160,7 @@ static void apply(struct world *w)
         }
         assert_true(is_ready(j, plan.item[i].stage));
         s->cores = plan.item[i].cores;
+        s->gpus = plan.item[i].gpus;
         stage_move(s, STAGE_RUNNING);
     }
     assert_not_overcommitted(w);

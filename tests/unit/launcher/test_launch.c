@@ -69,14 +69,22 @@ static void check_worker(const struct launch_command *c, size_t at)
 
 static void test_local(void **state)
 {
+    struct launch_request with_gpus = request;
     struct launch_command c;
     struct arena a = {0};
     struct err e;
 
     (void)state;
     setenv("HONE_UPLINK", "unix:/an/older/one", 1);
+    setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3", 1);
     assert_int_equal(launch_local.command(&request, &a, &c, &e), 0);
     check_worker(&c, 0);
+    assert_string_equal(value(&c, "CUDA_VISIBLE_DEVICES"), "0,1,2,3");
+    with_gpus.gpus = "1,3";
+    assert_int_equal(launch_local.command(&with_gpus, &a, &c, &e), 0);
+    assert_string_equal(value(&c, "CUDA_VISIBLE_DEVICES"), "1,3");
+    assert_string_equal(value(&c, "CUDA_DEVICE_ORDER"), "PCI_BUS_ID");
+    unsetenv("CUDA_VISIBLE_DEVICES");
     unsetenv("HONE_UPLINK");
     arena_fini(&a);
 }
@@ -112,11 +120,50 @@ static void test_mpirun(void **state)
     assert_int_equal(file_remove_tree(dir, &e), 0);
 }
 
+static void test_slurm(void **state)
+{
+    static const char *const options[] = {"--partition=gpu", "--nodes=2"};
+    char dir[] = "/tmp/hone-launch-XXXXXX", path[64], *old = strdup(getenv("PATH"));
+    struct launch_request r = request;
+    struct launch_command c;
+    struct arena a = {0};
+    struct err e;
+
+    (void)state;
+    r.slurm = options;
+    r.n_slurm = 2;
+    assert_non_null(mkdtemp(dir));
+    setenv("PATH", dir, 1);
+    assert_int_equal(launch_slurm.command(&r, &a, &c, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.msg, "srun is not in PATH"));
+
+    snprintf(path, sizeof path, "%s/srun", dir);
+    assert_int_equal(file_write_atomic(path, "#!\n", 3, &e), 0);
+    assert_int_equal(chmod(path, 0755), 0);
+    assert_int_equal(launch_slurm.command(&r, &a, &c, &e), 0);
+    assert_string_equal(c.argv[0], path);
+    assert_string_equal(c.argv[1], "--ntasks=3");
+    assert_string_equal(c.argv[2], "--mpi=pmix");
+    assert_string_equal(c.argv[6], "--job-name=hone-7-sft");
+    assert_string_equal(c.argv[7], "--partition=gpu");
+    assert_string_equal(c.argv[8], "--nodes=2");
+    check_worker(&c, 9);
+
+    r.workers = 1; /* no MPI for one */
+    assert_int_equal(launch_slurm.command(&r, &a, &c, &e), 0);
+    assert_string_equal(c.argv[2], "--mpi=none");
+    setenv("PATH", old, 1);
+    free(old);
+    arena_fini(&a);
+    assert_int_equal(file_remove_tree(dir, &e), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_local),
         cmocka_unit_test(test_mpirun),
+        cmocka_unit_test(test_slurm),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -244,6 +244,17 @@ static void overrides(void **state)
 static void bad_stages(void **state)
 {
     static const struct bad bad[] = {
+        {"resources: {launcher: slurm, slurm: [--partition=gpu, --prolog=/x]}\n"
+         "stages: {sft: }\n",
+         "job.yaml:5:55", "\"--prolog=/x\" is no option of srun", "--partition=NAME"},
+        {"resources: {launcher: slurm, slurm: --partitio=gpu}\nstages: {sft: }\n",
+         "job.yaml:5:37", "is no option of srun", "did you mean \"--partition\"?"},
+        {"resources: {launcher: slurm, slurm: --nodes}\nstages: {sft: }\n", "job.yaml:5:37",
+         "\"--nodes\" has no value", ""},
+        {"resources: {launcher: slurm, slurm: '--time=1;2'}\nstages: {sft: }\n",
+         "job.yaml:5:37", "a character that has no place", ""},
+        {"resources: {slurm: --nodes=2}\nstages: {sft: }\n", "job.yaml:5:20",
+         "the launcher is not slurm", "launcher: slurm"},
         {"stages:\n  sft: {epoch: 3}\n", "job.yaml:6:9", "unknown key \"epoch\"",
          "did you mean \"epochs\"?"},
         {"stages:\n  sfft: {}\n", "job.yaml:6:3", "unknown stage \"sfft\"",
