@@ -35,7 +35,6 @@ struct admission {
     char **stages;
     size_t n_stages;
     int resume;
-    int queued;     /* its check has to wait for others */
     uint64_t child; /* the check, 0: over, or not begun */
     struct plan plan;
     char run[FILE_PATH_MAX];
@@ -137,6 +136,9 @@ static int start_check(struct daemon *d, struct admission *a, struct err *e)
         return rc;
     io.argv = cmd.argv;
     io.env = cmd.env;
+    io.check = !d->is_private; /* one is not worth keeping a process for */
+    io.memory = d->resources.memory;
+    io.seconds = d->check_limit;
     return d->io->ops->spawn(d->io, &io, &a->child, e);
 }
 
@@ -177,16 +179,6 @@ static int is_repeat(struct rpc_call *call, const Hone__V1__SubmitRequest *in)
     return 1;
 }
 
-/* Checks read whole data sets: no more of them at once than there are cores. */
-static int may_check(const struct daemon *d)
-{
-    int n = 0;
-
-    for (const struct admission *a = d->admissions; a; a = a->next)
-        n += a->child != 0;
-    return n < cores_count(&d->resources.cores);
-}
-
 static int begin(struct daemon *d, struct admission *a, const Hone__V1__SubmitRequest *in,
                  struct err *e)
 {
@@ -194,26 +186,7 @@ static int begin(struct daemon *d, struct admission *a, const Hone__V1__SubmitRe
 
     if (!rc)
         rc = read_request(d, a, in, e);
-    a->queued = !may_check(d);
-    return rc || a->queued ? rc : start_check(d, a, e);
-}
-
-/* A check is over: the one that waits longest begins. */
-static void check_next(struct daemon *d)
-{
-    struct admission *next = NULL;
-    struct err e;
-
-    for (struct admission *a = d->admissions; a; a = a->next)
-        if (a->queued)
-            next = a; /* the newest stand first */
-    if (!next || !may_check(d))
-        return;
-    next->queued = 0;
-    if (start_check(d, next, &e)) {
-        refuse(d, next, &e);
-        check_next(d);
-    }
+    return rc ? rc : start_check(d, a, e);
 }
 
 void admit_begin(struct rpc_call *call, const Hone__V1__SubmitRequest *in)
@@ -531,8 +504,14 @@ static int read_lines(struct admission *a, const char *text, struct err *e)
 }
 
 /* 0: the plan is there, or the problems are. */
-static int read_verdict(struct admission *a, const struct io_exit *how, struct err *e)
+static int read_verdict(const struct daemon *d, struct admission *a,
+                        const struct io_exit *how, struct err *e)
 {
+    if (how->late) {
+        err_set(e, ERR_FAILED, "%s: the check took longer than %g s", a->file,
+                d->check_limit);
+        return err_mend(e, "less data, or honed with a longer --check-limit");
+    }
     if (how->signal)
         return err_set(e, ERR_FAILED, "hone-worker check was ended by signal %d (%s)",
                        how->signal, strsignal(how->signal));
@@ -571,7 +550,7 @@ static int judge_notify(struct daemon *d, struct admission *a, struct err *e)
 static void judge(struct daemon *d, struct admission *a, const struct io_exit *how)
 {
     struct err e;
-    int rc = read_verdict(a, how, &e);
+    int rc = read_verdict(d, a, how, &e);
 
     if (!rc)
         rc = judge_notify(d, a, &e);
@@ -600,7 +579,6 @@ int admit_exited(struct daemon *d, uint64_t child, const struct io_exit *how)
         judge(d, a, how);
     else
         forget(d, a);
-    check_next(d);
     return 1;
 }
 

@@ -435,6 +435,7 @@ void daemon_init(struct daemon *d, struct io *io, struct store *store, const cha
     d->state = state;
     d->address = address;
     d->is_private = is_private;
+    d->check_limit = CHECK_LIMIT;
     d->launcher = &launch_local;
     find_cores(&d->resources.cores);
     gpus_find(getenv("CUDA_VISIBLE_DEVICES"), "/proc/driver/nvidia/gpus",

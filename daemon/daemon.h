@@ -29,7 +29,7 @@ struct http_call;
 struct watch;
 struct tail;
 
-enum { PAST_MAX = 32 };
+enum { PAST_MAX = 32, CHECK_LIMIT = 900 };
 
 struct daemon {
     struct io *io;
@@ -42,10 +42,11 @@ struct daemon {
     struct auth *auth;  /* borrowed; NULL: nobody comes over the network */
     struct access self; /* whom a peer on a Unix socket turns out to be */
     struct resources resources;
-    int is_private; /* ends with its owner, and its workers with it */
-    int ending;     /* takes nothing new; a private one stops when nothing runs */
-    double started; /* by the io's clock */
-    double ticked;  /* when the watchdog looked last, judge.c */
+    double check_limit; /* seconds that judging a job may take */
+    int is_private;     /* ends with its owner, and its workers with it */
+    int ending;         /* takes nothing new; a private one stops when nothing runs */
+    double started;     /* by the io's clock */
+    double ticked;      /* when the watchdog looked last, judge.c */
 
     struct job **jobs;  /* not ended, in order of id */
     struct job **queue; /* the same, in order of priority and id */

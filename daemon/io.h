@@ -24,11 +24,17 @@ struct io_command {
     int keep_fd;     /* inherited (as descriptor 3), -1: none */
     const struct cores *cores; /* to run on; NULL: as we do */
     const struct cores *gpus;  /* the environment names them */
+    /* A check of a job: forked by a process that is kept (daemon/checkers.h), when its turn
+     * comes; captured. So many bytes and seconds are its own, 0: any. */
+    int check;
+    uint64_t memory;
+    double seconds;
 };
 
 struct io_exit {
     int status, signal;    /* signal 0: it ended by itself */
     const char *out, *err; /* captured text, NUL-terminated, at most IO_CAPTURE_MAX bytes */
+    int late;              /* a check that was killed because it took too long */
 };
 
 /* Who is at the other end of a connection, as far as the transport knows. */

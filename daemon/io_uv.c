@@ -16,11 +16,14 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "daemon/checkers.h"
 #include "daemon/io.h"
 #include "daemon/net.h"
 #include "daemon/proc.h"
 
 enum { N_SIGNALS = 3, STATUS_MAX = 16 };
+
+static const double patience = 5; /* seconds, with the process that forks checks */
 
 struct uv_child {
     uv_process_t process;
@@ -44,6 +47,7 @@ struct io_uv {
     struct io base;
     uv_loop_t loop;
     struct net net;
+    struct checkers checkers;
     uv_pipe_t owner;
     uv_timer_t timer;
     uv_signal_t signals[N_SIGNALS];
@@ -225,8 +229,8 @@ static int bind_cores(const struct cores *cores, cpu_set_t *old)
     return !sched_setaffinity(0, sizeof set, &set);
 }
 
-static int io_spawn(struct io *base, const struct io_command *cmd, uint64_t *child,
-                    struct err *e)
+static int spawn_own(struct io *base, const struct io_command *cmd, uint64_t *child,
+                     struct err *e)
 {
     struct io_uv *io = uv_of(base);
     struct uv_child *c = mem_alloc(sizeof *c);
@@ -260,6 +264,27 @@ static int io_spawn(struct io *base, const struct io_command *cmd, uint64_t *chi
     if (log_fd >= 0)
         close(log_fd);
     return rc ? e->code : 0;
+}
+
+static void on_checked(void *ctx, uint64_t id, const struct io_exit *how)
+{
+    struct io_uv *io = ctx;
+
+    io->base.events->exited(io->base.ctx, id, how);
+}
+
+static int io_spawn(struct io *base, const struct io_command *cmd, uint64_t *child,
+                    struct err *e)
+{
+    struct io_uv *io = uv_of(base);
+    int rc;
+
+    if (!cmd->check)
+        return spawn_own(base, cmd, child, e);
+    rc = checkers_start(&io->checkers, io->next_id, cmd, e);
+    if (!rc)
+        *child = io->next_id++;
+    return rc;
 }
 
 /* ---- processes of an earlier daemon ---- */
@@ -349,6 +374,8 @@ static int io_adopt(struct io *base, const char *mark, const char *status, uint6
 /* A worker leads its session: by force, all that it started goes with it. */
 static void io_kill(struct io *base, uint64_t child, int signal)
 {
+    if (checkers_kill(&uv_of(base)->checkers, child))
+        return;
     for (struct uv_child *c = uv_of(base)->children; c; c = c->next) {
         pid_t pid = c->adopted ? c->adopted : c->process.pid;
 
@@ -429,6 +456,8 @@ static int open_handles(struct io_uv *io, int listen_fd, int owner_fd)
     struct err e;
 
     io->owner.data = io->timer.data = io;
+    if (!rc)
+        rc = checkers_init(&io->checkers, &io->loop, patience, on_checked, io);
     if (!rc)
         rc = uv_timer_init(&io->loop, &io->timer);
     if (!rc && net_listen(&io->net, listen_fd, ADDRESS_UNIX, &e))
@@ -519,6 +548,7 @@ void io_uv_close(struct io *base)
     io = uv_of(base);
     io->base.events = &deaf;
     net_fini(&io->net);
+    checkers_fini(&io->checkers);
     uv_walk(&io->loop, close_handle, io);
     uv_run(&io->loop, UV_RUN_DEFAULT);
     uv_loop_close(&io->loop);

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/standard.h"
 #include "worker/dist/cluster.h"
+#include "worker/link/checks.h"
 #include "worker/link/confine.h"
 #include "worker/link/link.h"
 #include "worker/train/run.h"
@@ -212,6 +213,8 @@ static int run(int argc, char **argv)
     }
     if (argc == 2 && !strcmp(argv[1], "--describe"))
         return verb_describe();
+    if (argc == 2 && !strcmp(argv[1], "--checks"))
+        return checks_serve(verb_check);
     if (v)
         return v->run(argc - 1, argv + 1);
     return train(argc, argv);

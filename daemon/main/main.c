@@ -29,13 +29,14 @@
 #include "daemon/roots.h"
 
 struct options {
-    const char *state, *owner, *gpus;
+    const char *state, *owner, *gpus, *check_limit;
     struct arg_list listen, root;
     int version;
 };
 
 struct server {
     char state[FILE_PATH_MAX];
+    double check_limit;
     int lock, owner_fd;
     struct listening listening;
     struct auth *auth;
@@ -60,6 +61,9 @@ static const struct arg_flag flags[] = {
               "GPUs to give away, as nvidia-smi numbers them, or none (default: those it "
               "sees)",
               struct options, gpus),
+    ARG_VALUE("--check-limit", "SECONDS",
+              "how long judging a submitted job may take (default: 900)", struct options,
+              check_limit),
     ARG_VALUE("--owner", "FD", "private: end when this descriptor's peer has gone",
               struct options, owner),
     ARG_SWITCH("--version", "print the version", struct options, version),
@@ -104,6 +108,8 @@ static int resolve(struct server *s, const struct options *o, struct err *e)
         rc = args_long("--owner", o->owner, 3, 1 << 20, &fd, e);
     if (!rc && o->gpus)
         rc = gpus_parse(o->gpus, &s->gpus, e);
+    if (!rc)
+        rc = args_double("--check-limit", o->check_limit, 1e-3, 1e9, &s->check_limit, e);
     if (rc)
         return rc;
     s->owner_fd = (int)fd;
@@ -150,6 +156,7 @@ static int start(struct server *s, const struct options *o, struct err *e)
         return rc;
     daemon_init(&s->daemon, s->io, s->store, s->state, s->listening.address,
                 s->owner_fd >= 0);
+    s->daemon.check_limit = s->check_limit;
     s->daemon.auth = s->auth;
     s->daemon.roots = s->roots.len ? s->roots.s : NULL;
     if (o->gpus)
@@ -230,7 +237,10 @@ static int command(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    static struct server s = {.lock = -1, .owner_fd = -1, .listening = {.unix_fd = -1}};
+    static struct server s = {.check_limit = CHECK_LIMIT,
+                              .lock = -1,
+                              .owner_fd = -1,
+                              .listening = {.unix_fd = -1}};
     struct options o = {0};
     struct err e;
     int rc;

@@ -63,8 +63,8 @@ await_state() { # JOB STATE SECONDS
     "$hone" show "$1"
     fail "job $1 is $(state "$1"), not $2"
 }
-start_honed() {
-    "$bin/honed" >>honed.log 2>&1 &
+start_honed() { # OPTIONS
+    "$bin/honed" "$@" >>honed.log 2>&1 &
     honed=$!
     for _ in $(seq 250); do
         "$hone" ps >/dev/null 2>&1 && return
@@ -117,6 +117,15 @@ echo "submit: problems all at once, the same request is one job"
 expect 2 "$hone" submit job.yaml --set stages.sft.epoch=1 --set seeed=2
 says "epochs"
 says "seed"
+checker() { # the process that forks checks
+    local pid
+    for pid in $(cat /proc/"$honed"/task/*/children); do
+        tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q -- "--checks" && echo "$pid"
+    done
+}
+kill -KILL "$(checker)"
+expect 2 "$hone" submit job.yaml --set stages.sft.epoch=1
+says "epochs"
 expect 0 "$hone" submit job.yaml "${long[@]}" --set resources.threads=1 --out one --request-id a
 prints "job 1 tiny"
 expect 0 "$hone" submit job.yaml "${long[@]}" --set resources.threads=1 --out one --request-id a
@@ -161,7 +170,11 @@ took=$((($(date +%s%N) - began) / 1000000))
 grep -q "the worker goes on" honed.log || fail "no worker was taken up"
 
 echo "a worker killed: started again from its checkpoint"
-victims=$(workers)
+for _ in $(seq 500); do # there is none between two stages
+    victims=$(workers)
+    [ -z "$victims" ] || break
+    sleep 0.01
+done
 kill -KILL "${victims%%$'\n'*}"
 await_state 1 done 120
 wait "$watcher" || fail "hone watch: exit status $?"
@@ -284,6 +297,12 @@ expect 0 "$hone" rm "$job" --yes --files
 expect 2 "$hone" show "$job"
 
 echo "ended and started again as it should be, nothing is left behind"
+kill -TERM "$honed"
+wait "$honed" || fail "honed: exit status $?"
+start_honed --check-limit 0.001
+expect 1 "$hone" submit job.yaml --out late
+says "the check took longer than 0.001 s"
+[ ! -e late ] || fail "something half-done remains"
 kill -TERM "$honed"
 wait "$honed" || fail "honed: exit status $?"
 honed=

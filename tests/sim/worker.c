@@ -170,7 +170,8 @@ void sim_worker_act(struct sim *s, int index)
     if (!p->alive)
         return;
     if (p->is_check) {
-        sim_end_process(s, index, 0, 0);
+        p->hung = dice == 97; /* it has taken too long */
+        sim_end_process(s, index, 0, dice == 98 ? SIGSEGV : dice == 97 ? SIGKILL : 0);
         return;
     }
     if (dice == 99) {

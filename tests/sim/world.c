@@ -300,8 +300,9 @@ int sim_tell_end(struct sim *s, int process)
         return 0;
     p->told = 1;
     snprintf(text, sizeof text, verdict, s->workers, 1 + process % 3, process % 4 % 3);
-    if (p->is_check)
+    if (p->is_check && !p->signal)
         how.out = text;
+    how.late = p->is_check && p->hung;
     s->io.events->exited(s->io.ctx, p->child, &how);
     return 1;
 }
