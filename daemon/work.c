@@ -259,19 +259,27 @@ static void last_words(struct job *j, struct job_stage *s)
         s->message = arena_strdup(&j->arena, line + strlen(what));
 }
 
+/* The signal that ended the worker, 0: none. mpirun and srun say it in their status. */
+static int signal_of(const struct io_exit *how)
+{
+    return how->signal ? how->signal : how->status > 128 ? how->status - 128 : 0;
+}
+
 /* What to say of a worker that ended badly and did not say why itself. */
 static void explain(const struct daemon *d, struct job *j, struct job_stage *s,
                     const struct io_exit *how)
 {
+    int signal = signal_of(how);
+
     if (!how->signal && !s->message)
         last_words(j, s);
     if (s->killed)
         s->message = s->killed;
-    else if (how->signal)
+    else if (how->signal || (signal && !s->message))
         s->message = arena_printf(&j->arena,
                                   "hone-worker was ended by signal %d (%s); its log: "
                                   "%s/log",
-                                  how->signal, strsignal(how->signal), j->run);
+                                  signal, strsignal(signal), j->run);
     else if (!s->message)
         s->message =
             arena_printf(&j->arena, "hone-worker ended with status %d; its log: %s/log",
@@ -291,9 +299,7 @@ static void explain(const struct daemon *d, struct job *j, struct job_stage *s,
 /* Which budget pays for it; -1: the worker said itself that it cannot. */
 static int loss_of(const struct job_stage *s, const struct io_exit *how)
 {
-    int signal = how->signal         ? how->signal
-                 : how->status > 128 ? how->status - 128 /* as mpirun says it */
-                                     : 0;
+    int signal = signal_of(how);
 
     if (s->killed)
         return LOSS_HUNG;
@@ -331,17 +337,20 @@ static enum stage_state outcome(struct daemon *d, struct job *j, struct job_stag
                                 const struct io_exit *how)
 {
     enum stage_state to = stage_outcome(how->status, how->signal);
-    int lost = how->signal == SIGKILL || how->signal == SIGTERM;
+    int signal = signal_of(how), lost = signal == SIGKILL || signal == SIGTERM;
+    int asked = s->asked == ASKED_STOP || j->want != WANT_RUN;
 
     if (to == STAGE_DONE)
         return to;
     if (s->asked == ASKED_SKIP)
         return STAGE_SKIPPED;
-    /* Killed because we said so, or before it could listen to a polite word. */
+    /* Killed because we said so, or before it could listen to a polite word (srun in
+     * Slurm's queue says by its status that somebody ended it). */
+    lost |= asked && !(s->n_ranks && s->rank[0].heard > 0);
     if (j->want == WANT_STOP && (lost || to == STAGE_STOPPED))
         return STAGE_STOPPED;
     /* Paused (and perhaps to go on already). */
-    if ((s->asked == ASKED_STOP || j->want == WANT_PAUSE) && (lost || to == STAGE_STOPPED))
+    if (asked && (lost || to == STAGE_STOPPED))
         return STAGE_WAITING;
     if (to == STAGE_FAILED)
         explain(d, j, s, how);

@@ -4,14 +4,18 @@
  *
  * The daemon watches the srun process as it watches mpirun: its exit status is the worst of
  * the ranks', SIGTERM cancels the job even while it waits, and Slurm ends the ranks of an
- * srun that was killed. One rank that fails ends the others. Options come from
- * resources.slurm, whose names and values the job's check has limited
+ * srun that was killed; an attempt waits until the last of an earlier one has gone (they
+ * have one name, and it is a singleton). One rank that fails ends the others. Options come
+ * from resources.slurm, whose names and values the job's check has limited
  * (worker/spec/slurm.c): none runs a program, changes a user or writes a file. Fails with
  * ERR_CONFIG where there is no srun. */
+#include <string.h>
+
 #include "base/file.h"
+#include "base/hash.h"
 #include "launcher/backend/launch.h"
 
-enum { OWN_WORDS = 7 };
+enum { OWN_WORDS = 8 };
 
 static int slurm_command(const struct launch_request *r, struct arena *a,
                          struct launch_command *out, struct err *e)
@@ -33,8 +37,10 @@ static int slurm_command(const struct launch_request *r, struct arena *a,
     before[n++] = "--kill-on-bad-exit=1";
     before[n++] = "--export=ALL";
     before[n++] = "--input=none";
+    before[n++] = "--dependency=singleton";
     before[n++] =
-        arena_printf(a, "--job-name=hone-%llu-%s", r->job, r->stage ? r->stage : "job");
+        arena_printf(a, "--job-name=hone-%llu-%s-%06x", r->job, r->stage ? r->stage : "job",
+                     (unsigned)(hash_bytes(r->run, strlen(r->run)) & 0xffffff));
     for (size_t i = 0; i < r->n_slurm; i++)
         before[n++] = r->slurm[i];
     return launch_worker(r, before, n, NULL, 0, a, out, e);

@@ -144,10 +144,11 @@ static void test_slurm(void **state)
     assert_string_equal(c.argv[0], path);
     assert_string_equal(c.argv[1], "--ntasks=3");
     assert_string_equal(c.argv[2], "--mpi=pmix");
-    assert_string_equal(c.argv[6], "--job-name=hone-7-sft");
-    assert_string_equal(c.argv[7], "--partition=gpu");
-    assert_string_equal(c.argv[8], "--nodes=2");
-    check_worker(&c, 9);
+    assert_string_equal(c.argv[6], "--dependency=singleton");
+    assert_memory_equal(c.argv[7], "--job-name=hone-7-sft-", 22);
+    assert_string_equal(c.argv[8], "--partition=gpu");
+    assert_string_equal(c.argv[9], "--nodes=2");
+    check_worker(&c, 10);
 
     r.workers = 1; /* no MPI for one */
     assert_int_equal(launch_slurm.command(&r, &a, &c, &e), 0);
