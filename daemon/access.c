@@ -28,7 +28,7 @@ int access_role_parse(const char *name, enum access_role *role)
 /* The least that each method takes. Steering needs the job's owner or an admin as well,
  * which only the handler can tell (rpc_find_job). */
 static const char *const view[] = {"List",    "GetJob", "Watch", "Logs",
-                                   "Metrics", "Status", NULL};
+                                   "Metrics", "Status", "Nodes", NULL};
 static const char *const submit[] = {"Submit", NULL};
 static const char *const steer[] = {"Pause", "Resume",      "Cancel", "Checkpoint", "Skip",
                                     "Retry", "SetPriority", "Remove", NULL};

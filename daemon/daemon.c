@@ -2,7 +2,6 @@
 #include "daemon/daemon.h"
 
 #include <math.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +18,7 @@
 #include "daemon/http.h"
 #include "daemon/journal.h"
 #include "daemon/judge.h"
+#include "daemon/machine.h"
 #include "daemon/plan.h"
 #include "daemon/tail.h"
 #include "daemon/uplink.h"
@@ -28,38 +28,6 @@
 /* Seconds workers get to save: when a private daemon's owner has gone (all is over within
  * 2 s of that), and when a private daemon is told to end. */
 static const double grace_owner = 1.6, grace_signal = 10.0;
-
-/* ---- resources ---- */
-
-static void find_cores(struct cores *out)
-{
-    cpu_set_t set;
-
-    if (!sched_getaffinity(0, sizeof set, &set))
-        for (int i = 0; i < CPU_SETSIZE && i < CORES_MAX; i++)
-            if (CPU_ISSET(i, &set))
-                cores_add(out, i);
-    if (!cores_count(out))
-        cores_add(out, 0);
-}
-
-/* What the machine has, or the control group allows. */
-static uint64_t find_memory(void)
-{
-    uint64_t bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    char *text;
-    size_t n;
-    struct err e;
-    long limit;
-
-    if (file_read("/sys/fs/cgroup/memory.max", 64, &text, &n, &e))
-        return bytes;
-    text[strcspn(text, "\n")] = '\0';
-    if (!str_to_long(text, &limit) && limit > 0 && (uint64_t)limit < bytes)
-        bytes = (uint64_t)limit;
-    mem_free(text);
-    return bytes;
-}
 
 /* ---- the table of jobs ---- */
 
@@ -437,10 +405,10 @@ void daemon_init(struct daemon *d, struct io *io, struct store *store, const cha
     d->is_private = is_private;
     d->check_limit = CHECK_LIMIT;
     d->launcher = &launch_local;
-    find_cores(&d->resources.cores);
+    machine_cores(&d->resources.cores);
     gpus_find(getenv("CUDA_VISIBLE_DEVICES"), "/proc/driver/nvidia/gpus",
               &d->resources.gpus);
-    d->resources.memory = find_memory();
+    d->resources.memory = machine_memory();
     access_self(&d->self);
     io->events = &events;
     io->ctx = d;

@@ -76,6 +76,7 @@ RPC_HANDLER(remove, RemoveRequest, RemoveReply);
 RPC_HANDLER(logs, LogsRequest, LogChunk);
 RPC_HANDLER(metrics, MetricsRequest, MetricChunk);
 RPC_HANDLER(status, StatusRequest, StatusReply);
+RPC_HANDLER(nodes, NodesRequest, NodeList);
 RPC_HANDLER(watch, WatchRequest, Event);
 
 #endif

@@ -152,6 +152,17 @@ used = [c for j in jobs for s in j["stages"] if s["state"] == "running" for c in
 assert used and len(used) == len(set(used)) and set(used) <= os.sched_getaffinity(0), used
 PY
 
+expect 0 "$hone" nodes --json
+python3 - <<'PY' || fail "nodes"
+import json, socket
+own, = json.load(open("out"))["nodes"]
+assert own["host"] == socket.gethostname() and own["own"] and own["memory_free"] > 0, own
+assert own["cores_used"] >= len({c for r in own["ranks"] for c in r["cores"]}) > 0, own
+assert any(r["job"] == 1 and r["stage"] == "sft" and r["rank"] == 0 for r in own["ranks"])
+PY
+expect 0 "$hone" nodes
+prints "job 1, sft, rank 0: process "
+
 echo "the order of the queue follows priorities"
 expect 0 "$hone" priority 3 5
 expect 2 "$hone" priority 3 500

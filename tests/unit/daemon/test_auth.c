@@ -233,8 +233,8 @@ static int call(const char *method)
 /* What viewers may: a method that is new is not theirs before it stands here. */
 static int is_for_viewers(const char *method)
 {
-    static const char *const names[] = {"GetJob", "Watch",   "List",
-                                        "Logs",   "Metrics", "Status"};
+    static const char *const names[] = {"GetJob",  "Watch",  "List", "Logs",
+                                        "Metrics", "Status", "Nodes"};
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(method, names[i]))
