@@ -8,7 +8,8 @@ packages_build=(build-essential cmake ninja-build pkg-config libuv1-dev libproto
     libmicrohttpd-dev)
 packages_fetch=(python3 python3-pip ca-certificates)
 packages_test=(libcmocka-dev clang-format-14 python3 procps curl openssl python3-protobuf
-    protobuf-compiler valgrind iproute2 util-linux man-db mandoc zsh fish)
+    protobuf-compiler valgrind iproute2 util-linux man-db mandoc zsh fish slurm-wlm
+    munge)
 
 # packages_need NAME...: install what is missing, or say what to install and return 1.
 packages_need() {
