@@ -10,10 +10,11 @@
 
 #include "base/clock.h"
 
-enum { LINE_MAX_BYTES = 2048 };
+enum { LINE_MAX_BYTES = 2048, PREFIX_MAX = 64 };
 
 static atomic_int least_level = LOG_INFO;
 static atomic_int out_fd = -1;
+static char prefix[PREFIX_MAX];
 
 void log_set_level(enum log_level least)
 {
@@ -25,9 +26,14 @@ void log_set_file(int fd)
     out_fd = fd;
 }
 
+void log_set_prefix(const char *text)
+{
+    snprintf(prefix, sizeof prefix, "%s", text);
+}
+
 void log_line(enum log_level level, const char *fmt, ...)
 {
-    static const char *const name[] = {"debug", "info", "warning", "error"};
+    static const char *const name[] = {"debug ", "info ", "warning ", "error "};
     char buf[LINE_MAX_BYTES], time[32];
     size_t used, n;
     ssize_t written;
@@ -36,8 +42,9 @@ void log_line(enum log_level level, const char *fmt, ...)
 
     if ((int)level < least_level)
         return;
-    used = (size_t)snprintf(buf, sizeof buf, "%s %s ",
-                            clock_iso(time, sizeof time, clock_wall()), name[level]);
+    used =
+        (size_t)snprintf(buf, sizeof buf, "%s %s%s",
+                         clock_iso(time, sizeof time, clock_wall()), name[level], prefix);
     va_start(ap, fmt);
     vsnprintf(buf + used, sizeof buf - used - 1, fmt, ap);
     va_end(ap);

@@ -10,7 +10,8 @@
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
 void log_set_level(enum log_level least);
-void log_set_file(int fd); /* beside stderr; -1: stderr alone (default) */
+void log_set_file(int fd);             /* beside stderr; -1: stderr alone (default) */
+void log_set_prefix(const char *text); /* of every message; copied, "": none */
 void log_line(enum log_level level, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -239,11 +239,32 @@ static int check_devices(const struct daemon *d, const struct plan *p, struct er
                     "set resources.workers to what is there, or start honed with --gpus");
 }
 
+/* GPUs of each stage. A private daemon leaves them to its one worker, unless seeds share
+ * them. */
+static int gpus_of(const struct daemon *d, const struct plan *p)
+{
+    if (p->slurm ||
+        (d->is_private && (p->seeds == 1 || p->gpus > cores_count(&d->resources.gpus))))
+        return 0;
+    return p->gpus;
+}
+
+/* Cores of each stage: as the job says, else all there are; seeds share them. */
+static int cores_of(const struct daemon *d, const struct plan *p)
+{
+    int all = cores_count(&d->resources.cores), n;
+
+    if (p->gpus && d->is_private && !gpus_of(d, p))
+        return all; /* workers that find their GPU themselves: one at a time */
+    n = p->cores > 0 ? p->cores : all / p->seeds;
+    n = n < p->workers ? p->workers : n;
+    return n < all ? n : all;
+}
+
 static int make_job(struct daemon *d, struct admission *a, struct job **out, struct err *e)
 {
     struct job *j = job_new();
-    int all = cores_count(&d->resources.cores);
-    int cores = a->plan.cores > 0 && a->plan.cores < all ? a->plan.cores : all;
+    int cores = cores_of(d, &a->plan);
 
     *out = j;
     if (!j)
@@ -267,7 +288,7 @@ static int make_job(struct daemon *d, struct admission *a, struct job **out, str
     j->n_slurm = a->plan.n_slurm;
     for (size_t i = 0; i < j->n_stages; i++) {
         j->stage[i].n_cores = j->slurm ? 0 : cores;
-        j->stage[i].n_gpus = j->slurm || d->is_private ? 0 : a->plan.gpus;
+        j->stage[i].n_gpus = gpus_of(d, &a->plan);
         if (j->slurm)
             j->stage[i].memory = 0; /* not of this machine */
     }

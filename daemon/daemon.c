@@ -227,7 +227,7 @@ int daemon_save(struct daemon *d, struct job *j, struct err *e)
 
 int daemon_want(struct daemon *d, struct job *j, enum job_want want, struct err *e)
 {
-    enum stage_asked asked[PLAN_STAGES_MAX];
+    enum stage_asked asked[JOB_STAGES_MAX];
     struct job was = *j;
     int rc, ended;
 

@@ -64,6 +64,32 @@ int stage_over(enum stage_state s)
     return s == STAGE_DONE || s == STAGE_SKIPPED;
 }
 
+unsigned stage_seed(const char *name)
+{
+    static const char prefix[] = "seed-";
+    const char *p = name + strlen(prefix);
+    unsigned n = 0;
+
+    if (strncmp(name, prefix, strlen(prefix)) != 0)
+        return 0;
+    for (; *p >= '0' && *p <= '9' && n < 100000; p++)
+        n = 10 * n + (unsigned)(*p - '0');
+    return *p == '/' ? n : 0;
+}
+
+static int is_lost(const struct job_stage *s)
+{
+    return s->state == STAGE_FAILED || s->state == STAGE_STOPPED;
+}
+
+int stage_held_up(const struct job *j, const struct job_stage *s)
+{
+    for (size_t i = 0; i < j->n_stages; i++)
+        if (j->stage[i].seed == s->seed && is_lost(&j->stage[i]))
+            return 1;
+    return 0;
+}
+
 void stage_move(struct job_stage *s, enum stage_state to)
 {
     enum {
@@ -104,11 +130,34 @@ static int end(struct job *j, enum job_state state, int status)
     return 1;
 }
 
+/* Seeds that have a failed stage, and all there are. */
+static unsigned count_failed(const struct job *j, unsigned *seeds)
+{
+    unsigned n = 0;
+
+    *seeds = 0;
+    for (size_t i = 0; i < j->n_stages; i++) {
+        const struct job_stage *s = &j->stage[i];
+        int first = s->state == STAGE_FAILED;
+
+        for (size_t k = 0; k < i; k++)
+            first &= j->stage[k].seed != s->seed || j->stage[k].state != STAGE_FAILED;
+        n += (unsigned)first;
+        *seeds = s->seed > *seeds ? s->seed : *seeds;
+    }
+    return n;
+}
+
 static void say_failed(struct job *j, const struct job_stage *failed)
 {
-    const char *message = arena_printf(&j->arena, "stage %s: %s", failed->name,
-                                       failed->message ? failed->message : "failed");
+    const char *why = failed->message ? failed->message : "failed", *message;
+    unsigned seeds, n = count_failed(j, &seeds);
 
+    if (seeds > 1)
+        message = arena_printf(&j->arena, "%u of %u seeds failed: stage %s: %s", n, seeds,
+                               failed->name, why);
+    else
+        message = arena_printf(&j->arena, "stage %s: %s", failed->name, why);
     j->message = message ? message : "a stage failed";
     j->mend = failed->mend;
 }
@@ -116,7 +165,7 @@ static void say_failed(struct job *j, const struct job_stage *failed)
 int job_settle(struct job *j)
 {
     static const enum job_state busy[] = {JOB_RUNNING, JOB_PAUSING, JOB_STOPPING};
-    size_t count[STAGE_SKIPPED + 1] = {0};
+    size_t count[STAGE_SKIPPED + 1] = {0}, open = 0; /* waiting, and can still start */
     const struct job_stage *failed = NULL;
 
     if (job_ended(j))
@@ -130,13 +179,15 @@ int job_settle(struct job *j)
         j->state = busy[j->want];
         return 0;
     }
-    if (failed) {
+    for (size_t i = 0; i < j->n_stages; i++)
+        open += j->stage[i].state == STAGE_WAITING && !stage_held_up(j, &j->stage[i]);
+    if (failed && (!open || j->want == WANT_STOP)) {
         say_failed(j, failed);
         return end(j, JOB_FAILED, failure_status(failed));
     }
     if (count[STAGE_DONE] + count[STAGE_SKIPPED] == j->n_stages)
         return end(j, JOB_DONE, 0);
-    if (count[STAGE_STOPPED] || j->want == WANT_STOP)
+    if ((count[STAGE_STOPPED] && !open) || j->want == WANT_STOP)
         return end(j, JOB_STOPPED, 3);
     if (j->want == WANT_PAUSE)
         j->state = JOB_PAUSED;

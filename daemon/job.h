@@ -7,6 +7,9 @@
  *     job:   queued -> running -> done | failed | stopped
  *            by way of stopping when it is cancelled; of pausing to paused and back
  *
+ * A job of several seeds has the stages of each seed as its own: "seed-2/sft". A stage that
+ * failed or stopped holds up those of its seed alone (stage_held_up()).
+ *
  * Invariant: a stage changes only by stage_move(), which allows the arrows above and
  * nothing else; a job's state follows from its stages and from what is wanted of it
  * (job_settle()). All text lives in the job's arena. */
@@ -48,7 +51,7 @@ enum stage_asked { ASKED_NOTHING, ASKED_STOP, ASKED_SKIP };
  * somebody else (out of memory), it hung. */
 enum loss { LOSS_CRASH, LOSS_KILLED, LOSS_HUNG, LOSSES };
 
-enum { TOKEN_MAX = 33 };
+enum { TOKEN_MAX = 33, JOB_STAGES_MAX = 1024 };
 
 /* A worker process of a stage, as far as its uplink tells. */
 struct rank {
@@ -66,7 +69,7 @@ struct rank {
 
 struct job_stage {
     const char *name;
-    int whole;              /* all stages of the job, by one worker */
+    unsigned seed;          /* of several, from 1: as its name says; 0: there is one */
     size_t *needs, n_needs; /* indices of stages */
     uint64_t steps;         /* planned; 0: not known */
     int n_cores, n_gpus;    /* wanted of this machine */
@@ -135,7 +138,10 @@ int stage_state_find(const char *name);
 int job_state_find(const char *name);
 int job_want_find(const char *name);
 int job_ended(const struct job *j);
-int stage_over(enum stage_state s); /* done or skipped: what needs it may start */
+int stage_over(enum stage_state s);    /* done or skipped: what needs it may start */
+unsigned stage_seed(const char *name); /* "seed-2/sft": 2; of a job with one seed: 0 */
+/* Nothing of its seed starts any more: a stage of it has failed or stopped. */
+int stage_held_up(const struct job *j, const struct job_stage *s);
 
 /* Bug (invariant) when the arrow does not exist. */
 void stage_move(struct job_stage *s, enum stage_state to);

@@ -1,6 +1,7 @@
 /* The plan: see plan.h. */
 #include "daemon/plan.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -166,7 +167,7 @@ static int read_resources(struct plan *p, const json_t *o, struct err *e)
         rc = json_get_long(o, "seeds", 0, &seeds, e);
     if (rc)
         return rc;
-    p->seeds = seeds > 1 && seeds < 1000 ? (int)seeds : 1;
+    p->seeds = seeds > 1 && seeds <= 1000 ? (int)seeds : 1;
     p->gpus = gpus > 0 && gpus < 4096 ? (int)gpus : 0;
     p->workers = workers > 0 && workers < 4096 ? (int)workers : 1;
     if (threads > 0 && threads < 4096 && workers > 0 && workers < 4096)
@@ -195,17 +196,39 @@ static int read_slurm(struct plan *p, const json_t *list, struct arena *a, struc
     return 0;
 }
 
-/* Repeats with several seeds are one worker's work, from the first stage to the last. */
-static void make_whole(struct plan *p)
+/* Each seed's stages are stages of their own, which need each other within the seed. */
+static int fan_out(struct plan *p, struct arena *a, struct err *e)
 {
-    uint64_t memory = 0;
+    size_t n = p->n_stages, seeds = (size_t)p->seeds;
+    struct job_stage *stage;
+    char text[128];
 
-    for (size_t i = 0; i < p->n_stages; i++)
-        if (p->stage[i].memory > memory)
-            memory = p->stage[i].memory;
-    p->stage[0] = (struct job_stage){
-        .name = "seeds", .whole = 1, .workers = p->workers, .memory = memory};
-    p->n_stages = 1;
+    if (n * seeds > JOB_STAGES_MAX) {
+        snprintf(text, sizeof text,
+                 "seeds: %zu of %zu stages each are more than the %d stages of a job",
+                 seeds, n, JOB_STAGES_MAX);
+        return plan_add_problem(p, a, 0, NULL, text,
+                                "submit it in parts: --set seeds=N --set seed=FIRST", e);
+    }
+    stage = arena_array(a, n * seeds, sizeof *stage);
+    if (!stage)
+        return no_memory(e);
+    for (size_t i = 0; i < n * seeds; i++) {
+        const struct job_stage *from = &p->stage[i % n];
+        struct job_stage *s = &stage[i];
+
+        *s = *from;
+        s->seed = (unsigned)(i / n) + 1;
+        s->name = arena_printf(a, "seed-%u/%s", s->seed, from->name);
+        s->needs = arena_array(a, from->n_needs + 1, sizeof *s->needs);
+        if (!s->name || !s->needs)
+            return no_memory(e);
+        for (size_t k = 0; k < from->n_needs; k++)
+            s->needs[k] = i / n * n + from->needs[k];
+    }
+    p->stage = stage;
+    p->n_stages = n * seeds;
+    return 0;
 }
 
 int plan_read(struct plan *p, const char *text, struct arena *a, struct err *e)
@@ -229,7 +252,7 @@ int plan_read(struct plan *p, const char *text, struct arena *a, struct err *e)
         if (!rc)
             rc = read_stages(p, json_object_get(plan, "stages"), a, e);
         if (!rc && p->seeds > 1)
-            make_whole(p);
+            rc = fan_out(p, a, e);
     }
     json_decref(root);
     return rc ? err_wrap(e, "hone-worker check") : 0;

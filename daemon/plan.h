@@ -27,7 +27,7 @@ struct plan {
     const char **slurm; /* options of srun; NULL: no Slurm */
     size_t n_slurm;
     int workers;
-    int seeds;                         /* above 1: one worker repeats all stages */
+    int seeds; /* above 1: each has all stages, named "seed-<k>/<stage>" */
     const char *notify, *notify_where; /* the job file's program, NULL: none */
     struct job_stage *stage;
     size_t n_stages;

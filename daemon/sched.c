@@ -26,15 +26,10 @@ static void wake_by(struct schedule *out, double when)
         out->wake = when;
 }
 
-/* Nothing new starts in a job that is over, rests, ends, or has lost a stage. */
+/* Nothing new starts in a job that is over, rests or ends. */
 static int may_start(const struct job *j)
 {
-    if (job_ended(j) || j->want != WANT_RUN)
-        return 0;
-    for (size_t i = 0; i < j->n_stages; i++)
-        if (j->stage[i].state == STAGE_FAILED || j->stage[i].state == STAGE_STOPPED)
-            return 0;
-    return 1;
+    return !job_ended(j) && j->want == WANT_RUN;
 }
 
 static int ready(const struct job *j, const struct job_stage *s)
@@ -44,7 +39,7 @@ static int ready(const struct job *j, const struct job_stage *s)
     for (size_t i = 0; i < s->n_needs; i++)
         if (!stage_over(j->stage[s->needs[i]].state))
             return 0;
-    return 1;
+    return !stage_held_up(j, s);
 }
 
 /* What runs, and whether its time is over. */

@@ -8,10 +8,10 @@
  * (tests/unit/daemon/test_sched.c): no core, no GPU and no byte is given twice; what wants
  * more cores or memory than there is gets all of it, alone; what wants more GPUs than there
  * are never starts, and stands in nobody's way; a stage starts only when all it needs is
- * over; nothing of a job starts that has a failed or stopped stage, or is to pause or stop;
- * no stage passes an earlier one that is ready but has no room; when nothing runs and
- * something is ready, something starts. Jobs whose workers Slurm runs take nothing here and
- * wait for nobody. */
+ * over; nothing of a job starts that is to pause or stop, and nothing of a seed (a job has
+ * one, or several) that has a failed or stopped stage; no stage passes an earlier one that
+ * is ready but has no room; when nothing runs and something is ready, something starts.
+ * Jobs whose workers Slurm runs take nothing here and wait for nobody. */
 #ifndef DAEMON_SCHED_H
 #define DAEMON_SCHED_H
 

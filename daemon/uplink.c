@@ -50,7 +50,7 @@ static int find_stage(struct daemon *d, const Hone__V1__Hello *h, struct job **j
     for (size_t i = 0; *j && h->stage && i < (*j)->n_stages; i++) {
         const struct job_stage *s = &(*j)->stage[i];
 
-        if (!s->whole && strcmp(s->name, h->stage) != 0)
+        if (strcmp(s->name, h->stage) != 0)
             continue;
         if (!token_equals(s->token, h->token))
             break;
@@ -334,6 +334,6 @@ void uplink_lost(struct daemon *d, struct job *j, struct job_stage *s)
 
     for (size_t i = 0; i < s->n_ranks; i++)
         s->rank[i].link = 0;
-    if (!complete && !s->whole && !d->is_private)
+    if (!complete && !d->is_private)
         refill_metrics(d, j, s);
 }

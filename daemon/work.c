@@ -43,7 +43,10 @@ static int status_path(const struct job *j, const struct job_stage *s, char *out
 {
     int n =
         snprintf(out, FILE_PATH_MAX, "%s/.hone/status-%s-%u", j->run, s->name, s->attempt);
+    char *slash = n < FILE_PATH_MAX && s->seed ? strrchr(out, '/') : NULL;
 
+    if (slash) /* of "seed-2/sft" */
+        *slash = '-';
     return n < FILE_PATH_MAX ? 0 : err_set(e, ERR_CONFIG, "%s: path too long", j->run);
 }
 
@@ -64,7 +67,7 @@ static int command(struct daemon *d, const struct job *j, struct job_stage *s,
         .file = j->file,
         .set = j->set,
         .n_set = j->n_set,
-        .stage = s->whole ? NULL : s->name,
+        .stage = s->name,
         .run = j->run,
         .resume = j->resume || s->attempt > 1,
         .workers = s->workers,
@@ -96,6 +99,7 @@ static int spawn(struct daemon *d, const struct job *j, struct job_stage *s, str
     struct arena a = {0};
     struct str gpus = {0};
     char log[FILE_PATH_MAX];
+    int all = cores_count(&d->resources.cores);
     int rc = file_join(log, sizeof log, j->run, "log", e);
 
     cores_write(&s->gpus, &gpus);
@@ -105,7 +109,9 @@ static int spawn(struct daemon *d, const struct job *j, struct job_stage *s, str
         rc = command(d, j, s, &gpus, &a, &io, e);
     if (!rc) {
         io.log = log;
-        io.cores = d->is_private || j->slurm ? NULL : &s->cores;
+        /* `hone run` leaves a worker that has all cores as it would be by hand. */
+        io.cores =
+            j->slurm || (d->is_private && all <= cores_count(&s->cores)) ? NULL : &s->cores;
         io.gpus = &s->gpus;
         s->log_from = file_size(log);
         rc = d->io->ops->spawn(d->io, &io, &s->child, e);
@@ -115,24 +121,13 @@ static int spawn(struct daemon *d, const struct job *j, struct job_stage *s, str
     return rc;
 }
 
-/* What earlier attempts left of the stage; of a whole job the folders of its seeds. */
+/* What earlier attempts left of the stage. */
 static int remove_output(const struct job *j, const struct job_stage *s, struct err *e)
 {
-    const char *prefix = s->whole ? "seed-" : s->name;
-    char path[FILE_PATH_MAX], **name;
-    size_t n;
-    int rc = file_list(j->run, &name, &n, e);
+    char path[FILE_PATH_MAX];
+    int rc = file_join(path, sizeof path, j->run, s->name, e);
 
-    if (rc)
-        return rc;
-    for (size_t i = 0; i < n; i++) {
-        if (!rc && (s->whole ? str_starts(name[i], prefix) : !strcmp(name[i], prefix)) &&
-            !(rc = file_join(path, sizeof path, j->run, name[i], e)))
-            rc = file_remove_tree(path, e);
-        mem_free(name[i]);
-    }
-    mem_free(name);
-    return rc;
+    return rc || !file_exists(path) ? rc : file_remove_tree(path, e);
 }
 
 /* The run folder as it has to be: locked, and without what is to begin anew. 1: somebody

@@ -7,7 +7,7 @@
 #include "base/str.h"
 #include "launcher/remote.h"
 
-enum { NAME_WIDTH = 28 };
+enum { NAME_WIDTH = 28, STAGES_SHOWN = 4 };
 
 static const char *or_none(const char *s)
 {
@@ -36,6 +36,33 @@ static void add_stage(struct str *out, const Hone__V1__StageState *s)
         str_add(out, remote_clean(text, sizeof text, p->phase));
 }
 
+/* All stages; of many (several seeds, say) how many are how far, and those that run. */
+static void add_stages(struct str *out, const Hone__V1__Job *j)
+{
+    static const char *const states[] = {"waiting", "done", "failed", "stopped", "skipped"};
+    const char *comma = "";
+    char name[NAME_WIDTH + 1];
+
+    for (size_t s = 0; j->n_stages > STAGES_SHOWN && s < sizeof states / sizeof *states;
+         s++) {
+        size_t n = 0;
+
+        for (size_t k = 0; k < j->n_stages; k++)
+            n += !strcmp(or_none(j->stages[k]->state), states[s]);
+        if (!n)
+            continue;
+        str_addf(out, "%s%zu %s", comma, n, states[s]);
+        comma = ", ";
+    }
+    for (size_t k = 0; k < j->n_stages; k++) {
+        if (j->n_stages > STAGES_SHOWN && strcmp(or_none(j->stages[k]->state), "running"))
+            continue;
+        str_addf(out, "%s%s ", comma, remote_clean(name, sizeof name, j->stages[k]->name));
+        add_stage(out, j->stages[k]);
+        comma = ", ";
+    }
+}
+
 static double age(const Hone__V1__Job *j)
 {
     double from = j->has_ended && j->ended > 0 ? j->ended : j->submitted;
@@ -52,11 +79,7 @@ void jobs_print_table(FILE *out, const Hone__V1__JobList *list)
         char name[NAME_WIDTH + 1], owner[13], since[32];
         struct str stages = {0};
 
-        for (size_t k = 0; k < j->n_stages; k++) {
-            str_addf(&stages, "%s%s ", k ? ", " : "",
-                     remote_clean(name, sizeof name, j->stages[k]->name));
-            add_stage(&stages, j->stages[k]);
-        }
+        add_stages(&stages, j);
         fprintf(out, "%6llu  %-*s %-9s %4d  %-12s %9s  %s\n", (unsigned long long)j->id,
                 NAME_WIDTH, remote_clean(name, sizeof name, j->name), or_none(j->state),
                 j->priority, remote_clean(owner, sizeof owner, j->owner),

@@ -14,7 +14,14 @@
 #include "base/str.h"
 #include "launcher/spark.h"
 
-enum { STAGES_MAX = 64, NAME_MAX_BYTES = 48, BAR = 24, REDRAW_MS = 100, WIDTH_MAX = 400 };
+enum {
+    STAGES_MAX = 1024,
+    NAME_MAX_BYTES = 48,
+    NAME_WIDTH = 6,
+    BAR = 24,
+    REDRAW_MS = 100,
+    WIDTH_MAX = 400
+};
 
 /* Seconds between plain lines of a stage: at most, and at least. */
 static const double plain_every = 10.0, plain_least = 1.0;
@@ -35,6 +42,7 @@ struct row {
 struct progress {
     struct row row[STAGES_MAX];
     size_t n;
+    int width; /* of the longest name */
     int tty, utf8, colour;
     size_t drawn; /* lines of bars on the screen */
     int dirty;
@@ -55,6 +63,7 @@ struct progress *progress_new(void)
     p->tty = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
     p->utf8 = lang && (strstr(lang, "UTF-8") || strstr(lang, "utf8"));
     p->colour = p->tty && !getenv("NO_COLOR");
+    p->width = NAME_WIDTH;
     return p;
 }
 
@@ -171,7 +180,7 @@ static void add_line(struct str *out, const struct progress *p, const struct row
                          : is(r, "failed") ? "\033[31m"
                                            : "\033[36m";
 
-    str_addf(out, "%-6s %s", r->name, colour);
+    str_addf(out, "%-*s %s", p->width, r->name, colour);
     add_bar(out, p, share < 1 ? share : 1);
     str_addf(out, "%s ", *colour ? "\033[0m" : "");
     add_figures(out, p, r);
@@ -180,11 +189,13 @@ static void add_line(struct str *out, const struct progress *p, const struct row
 
 /* ---- screen ---- */
 
-static size_t screen_width(void)
+static void screen_size(size_t *columns, size_t *lines)
 {
     struct winsize w;
+    int known = !ioctl(STDERR_FILENO, TIOCGWINSZ, &w);
 
-    return !ioctl(STDERR_FILENO, TIOCGWINSZ, &w) && w.ws_col > 20 ? w.ws_col : 80;
+    *columns = known && w.ws_col > 20 ? w.ws_col : 80;
+    *lines = known && w.ws_row > 4 ? w.ws_row : 24;
 }
 
 /* Cut to `width` columns: continuation bytes and escape sequences take none. */
@@ -223,17 +234,44 @@ static void put(const struct str *out)
     (void)n; /* a terminal that went away is noticed as SIGHUP */
 }
 
+/* Stages that have no line of their own: "12 waiting, 4 done". */
+static void add_rest(struct str *out, const struct progress *p)
+{
+    static const char *const states[] = {"waiting", "running", "done",
+                                         "failed",  "stopped", "skipped"};
+
+    str_addf(out, "%zu stages:", p->n);
+    for (size_t s = 0; s < sizeof states / sizeof *states; s++) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < p->n; i++)
+            n += (size_t)is(&p->row[i], states[s]);
+        if (n)
+            str_addf(out, "  %zu %s", n, states[s]);
+    }
+}
+
+/* Every stage has a line; of more than the screen holds, those that run or failed. */
 static void draw(struct progress *p, struct str *out)
 {
-    size_t width = screen_width() - 1;
+    size_t width, lines;
     double now = clock_now();
     struct str line = {0};
+    int all;
 
+    screen_size(&width, &lines);
+    all = p->n < lines - 1;
     erase(p, out);
-    for (size_t i = 0; i < p->n; i++) {
+    for (size_t i = 0; i <= p->n && p->drawn + 2 < lines; i++) {
+        if (i == p->n ? all
+                      : !all && !is(&p->row[i], "running") && !is(&p->row[i], "failed"))
+            continue;
         str_clear(&line);
-        add_line(&line, p, &p->row[i], now);
-        str_add_bytes(out, str_get(&line), cut(str_get(&line), width));
+        if (i == p->n)
+            add_rest(&line, p);
+        else
+            add_line(&line, p, &p->row[i], now);
+        str_add_bytes(out, str_get(&line), cut(str_get(&line), width - 1));
         str_addf(out, "%s\n", p->colour ? "\033[0m" : "");
         p->drawn++;
     }
@@ -359,6 +397,8 @@ void progress_job(struct progress *p, const Hone__V1__Job *job)
         if (!r && p->n < STAGES_MAX) {
             r = &p->row[p->n++];
             clean(r->name, sizeof r->name, s->name);
+            if ((int)strlen(r->name) > p->width)
+                p->width = (int)strlen(r->name);
             snprintf(r->state, sizeof r->state, "waiting");
             r->loss = r->rate = NAN;
             r->total = (long)s->steps;
@@ -391,8 +431,6 @@ static void take_progress(struct progress *p, struct row *r, const Hone__V1__Pro
         r->phase_total = (long)g->total;
         return;
     }
-    if (g->step < r->step) /* the next stage, of a job with several seeds */
-        r->first_time = r->plain_tenth = 0;
     r->step = (long)g->step;
     r->total = (long)g->total;
     if (r->first_time <= 0) {

@@ -62,6 +62,8 @@ static int load(struct run *r, const char *dir, struct err *e)
     }
     r->ordinal = json_is_true(json_object_get(r->summary, "ordinal"));
     r->seeds = json_integer_value(json_object_get(r->summary, "seeds"));
+    r->done = json_object_get(r->summary, "seeds_done");
+    r->n_done = r->done ? (long)json_array_size(r->done) : r->seeds;
     return 0;
 }
 
@@ -199,7 +201,7 @@ static void page_head(const struct run *r, struct str *out)
     str_add(out, "</h1><p class=\"dim\">");
     str_add_html(out, string(r->summary, "state"));
     if (r->seeds > 1)
-        str_addf(out, ", %ld seeds", r->seeds);
+        str_addf(out, ", %ld of %ld seeds", r->n_done, r->seeds);
     str_addf(out, " in %s", str_duration(buf, sizeof buf, member(r->summary, "seconds")));
     if (*string(r->summary, "started")) {
         str_add(out, ", started ");
@@ -263,7 +265,7 @@ static void results(const struct run *r, struct str *out)
     str_add(out, "</table><p class=\"dim\">± is one standard error");
     if (r->seeds > 1)
         str_addf(out, " of the mean over %ld seeds; differences are paired by seed",
-                 r->seeds);
+                 r->n_done);
     else
         str_add(out, ": bootstrap over the test rows, 1,000 resamples, paired for "
                      "differences");
@@ -398,7 +400,9 @@ static int settings(const struct run *r, struct str *out, struct err *e)
     section(out, "Use the result");
     str_add(out, "<pre>hone predict --model ");
     str_add_html(out, r->dir);
-    str_add(out, r->seeds > 1 ? "/seed-1/" : "/");
+    if (r->seeds > 1)
+        str_addf(out, "/seed-%ld", report_seed(r, 0));
+    str_add_char(out, '/');
     str_add_html(out, *string(r->summary, "output") ? string(r->summary, "output")
                                                     : "sft/final");
     str_add(out, "</pre>");

@@ -16,8 +16,16 @@ struct run {
     const char *label[LABELS_MAX];
     size_t K;
     int ordinal;
-    long seeds; /* above 1: figures are {"mean", "se", "values"} over RUN/seed-<k> */
+    long seeds;  /* above 1: figures are {"mean", "se", "values"} over RUN/seed-<k> ... */
+    long n_done; /* ... of so many: */
+    const json_t *done; /* their numbers; NULL: all */
 };
+
+/* Number (from 1) of the k-th seed that the figures are of. */
+static inline long report_seed(const struct run *r, long k)
+{
+    return r->done ? (long)json_integer_value(json_array_get(r->done, (size_t)k)) : k + 1;
+}
 
 static inline double member(const json_t *o, const char *key)
 {

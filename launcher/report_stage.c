@@ -44,11 +44,9 @@ static int read_series(const struct run *r, long k, const char *stage,
 
 /* Of every seed its first line of the chart that is not faint: evaluations where there are
  * some, else the running mean. */
-static size_t seed_lines(struct series_file *file, long seeds, const char *const *key,
-                         struct svg_series *out)
+static size_t seed_lines(const struct run *r, struct series_file *file, long seeds,
+                         const char *const *key, struct svg_series *out)
 {
-    static const char *const name[SEEDS_SHOWN] = {"seed 1", "seed 2", "seed 3",
-                                                  "seed 4", "seed 5", "seed 6"};
     size_t made = 0;
 
     for (int k = 0; k < seeds; k++) {
@@ -60,20 +58,23 @@ static size_t seed_lines(struct series_file *file, long seeds, const char *const
                 best = &line[i];
         if (!best)
             continue;
-        best->name = name[k];
+        best->name = arena_printf(&file[k].arena, "seed %ld", report_seed(r, k));
+        if (!best->name)
+            continue;
         best->color = k;
         out[made++] = *best;
     }
     return made;
 }
 
-static void draw(struct series_file *file, long seeds, const char *stage, struct str *out)
+static void draw(const struct run *r, struct series_file *file, long seeds,
+                 const char *stage, struct str *out)
 {
     str_add(out, "<div class=\"grid\">");
     report_time(&file[0], stage, out);
     for (size_t c = 0; c < sizeof charts / sizeof *charts; c++) {
         struct svg_series line[LINES_MAX];
-        size_t n = seeds ? seed_lines(file, seeds, charts[c].key, line)
+        size_t n = seeds ? seed_lines(r, file, seeds, charts[c].key, line)
                          : series_lines(file, charts[c].key, 4, line, LINES_MAX);
         char title[160];
 
@@ -91,14 +92,14 @@ static void draw(struct series_file *file, long seeds, const char *stage, struct
 static int curves(const struct run *r, const char *stage, struct str *out, struct err *e)
 {
     struct series_file file[SEEDS_SHOWN] = {{.n = 0}};
-    long seeds = r->seeds > 1 ? r->seeds : 0;
+    long seeds = r->seeds > 1 ? r->n_done : 0;
     int rc = 0;
 
     seeds = seeds > SEEDS_SHOWN ? SEEDS_SHOWN : seeds;
     for (long k = 0; !rc && k < (seeds ? seeds : 1); k++)
-        rc = read_series(r, seeds ? k + 1 : 0, stage, &file[k], e);
+        rc = read_series(r, seeds ? report_seed(r, k) : 0, stage, &file[k], e);
     if (!rc)
-        draw(file, seeds, stage, out);
+        draw(r, file, seeds, stage, out);
     for (int k = 0; k < SEEDS_SHOWN; k++)
         series_fini(&file[k]);
     return rc;
@@ -160,7 +161,7 @@ static void stage_metrics(const json_t *stage, struct str *out)
 }
 
 /* The test split's figures (or the validation split's) seed by seed. */
-static void seed_metrics(const json_t *stage, long seeds, struct str *out)
+static void seed_metrics(const struct run *r, const json_t *stage, struct str *out)
 {
     json_t *all = json_object_get(stage, "metrics"), *value;
     json_t *of = json_object_get(all, "test");
@@ -180,8 +181,8 @@ static void seed_metrics(const json_t *stage, long seeds, struct str *out)
         str_add(out, "</th>");
     }
     str_add(out, "</tr>");
-    for (long k = 0; k < seeds; k++) {
-        str_addf(out, "<tr><td>seed %ld</td>", k + 1);
+    for (long k = 0; k < r->n_done; k++) {
+        str_addf(out, "<tr><td>seed %ld</td>", report_seed(r, k));
         json_object_foreach(of, key, value)
         {
             const json_t *list = json_object_get(value, "values");
@@ -235,7 +236,7 @@ int report_stages(const struct run *r, struct str *out, struct err *e)
         section(out, name);
         stage_metrics(stage, out);
         if (r->seeds > 1)
-            seed_metrics(stage, r->seeds, out);
+            seed_metrics(r, stage, out);
         if ((rc = curves(r, name, out, e)))
             return rc;
     }

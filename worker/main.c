@@ -29,7 +29,8 @@ struct worker_args {
 };
 
 static const struct arg_flag flags[] = {
-    ARG_VALUE("--stage", "NAME", "run this stage alone", struct worker_args, stage),
+    ARG_VALUE("--stage", "NAME", "run this stage alone (with seeds: seed-K/NAME)",
+              struct worker_args, stage),
     ARG_VALUE("--out", "DIR", "the run's folder; default: runs/<name>-<n>/ beside the job",
               struct worker_args, out),
     ARG_SWITCH("--resume", "go on from the newest good checkpoint", struct worker_args,

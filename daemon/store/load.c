@@ -135,7 +135,6 @@ enum {
     S_ATTEMPT,
     S_STATUS,
     S_MESSAGE,
-    S_WHOLE,
     S_NEEDS,
     S_STEPS,
     S_N_CORES,
@@ -208,7 +207,6 @@ static int read_stage(struct store *s, sqlite3_stmt *q, struct job *j, struct jo
     st->state = (enum stage_state)state;
     st->attempt = (unsigned)sqlite3_column_int64(q, S_ATTEMPT);
     st->status = sqlite3_column_int(q, S_STATUS);
-    st->whole = sqlite3_column_int(q, S_WHOLE);
     st->steps = (uint64_t)sqlite3_column_int64(q, S_STEPS);
     st->n_cores = sqlite3_column_int(q, S_N_CORES);
     st->n_gpus = sqlite3_column_int(q, S_N_GPUS);
@@ -226,6 +224,7 @@ static int read_stage(struct store *s, sqlite3_stmt *q, struct job *j, struct jo
         text_of(q, S_MESSAGE, &j->arena, &st->message) ||
         text_of(q, S_MEND, &j->arena, &st->mend))
         return no_memory(s, e);
+    st->seed = stage_seed(st->name);
     return read_lists(s, q, j, st, e);
 }
 
@@ -237,7 +236,7 @@ static int read_stages(struct store *s, struct job *j, struct err *e)
 
     if (sqlite3_prepare_v2(
             s->db,
-            "SELECT name, state, attempt, worker_status, message, whole, "
+            "SELECT name, state, attempt, worker_status, message, "
             "needs, steps, n_cores, memory, workers, mend, token, asked, fresh, "
             "restarts, cores, started, ended, n_gpus, gpus, "
             "count(*) OVER () FROM stage WHERE job = ? ORDER BY position",
@@ -248,7 +247,7 @@ static int read_stages(struct store *s, struct job *j, struct err *e)
         if (!j->stage) {
             int64_t n = sqlite3_column_int64(q, S_GPUS + 1);
 
-            if (n > PLAN_STAGES_MAX) {
+            if (n > JOB_STAGES_MAX) {
                 rc = corrupt(s, j, "too many stages", e);
                 break;
             }

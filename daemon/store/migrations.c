@@ -48,5 +48,16 @@ const char *const store_migrations[] = {
     "ALTER TABLE stage ADD COLUMN n_gpus INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE stage ADD COLUMN gpus TEXT NOT NULL DEFAULT '';" /* numbers: 0,1 */
     "ALTER TABLE job ADD COLUMN slurm TEXT;", /* options of srun, a JSON array */
+
+    /* 4: each seed has stages of its own; what one worker did for all of them goes on when
+     * it is submitted again with --resume. */
+    "UPDATE job SET state = 'failed', exit_status = 1, ended = (julianday('now') - "
+    "2440587.5) * 86400,"
+    "  message = 'begun by an earlier honed, with all seeds in one worker',"
+    "  mend = 'hone submit with --out and --resume goes on' WHERE"
+    "  state NOT IN ('done', 'failed', 'stopped') AND id IN"
+    "  (SELECT job FROM stage WHERE whole);"
+    "UPDATE stage SET state = 'failed' WHERE whole AND state IN ('waiting', 'running');"
+    "ALTER TABLE stage DROP COLUMN whole;",
 };
 const int store_n_migrations = sizeof store_migrations / sizeof *store_migrations;

@@ -228,11 +228,11 @@ static int save_stage(struct store *s, const struct job *j, size_t i, struct err
     } else if (sqlite3_prepare_v2(
                    s->db,
                    "INSERT OR REPLACE INTO stage (job, position, name, state, attempt, "
-                   "worker_status, message, whole, needs, steps, n_cores, memory, workers, "
+                   "worker_status, message, needs, steps, n_cores, memory, workers, "
                    "mend, token, asked, fresh, restarts, cores, started, ended, "
                    "n_gpus, gpus) VALUES "
                    "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, "
-                   "?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)",
+                   "?16, ?17, ?18, ?19, ?20, ?21, ?22)",
                    -1, &q, NULL)) {
         rc = store_fail(s, "write", e);
     } else {
@@ -243,22 +243,21 @@ static int save_stage(struct store *s, const struct job *j, size_t i, struct err
         sqlite3_bind_int64(q, 5, st->attempt);
         sqlite3_bind_int(q, 6, st->status);
         bind_text(q, 7, st->message);
-        sqlite3_bind_int(q, 8, st->whole);
-        bind_text(q, 9, str_get(&needs));
-        sqlite3_bind_int64(q, 10, (sqlite3_int64)st->steps);
-        sqlite3_bind_int(q, 11, st->n_cores);
-        sqlite3_bind_int64(q, 12, (sqlite3_int64)st->memory);
-        sqlite3_bind_int(q, 13, st->workers);
-        bind_text(q, 14, st->mend);
-        bind_text(q, 15, st->token);
-        sqlite3_bind_int(q, 16, (int)st->asked);
-        sqlite3_bind_int(q, 17, st->fresh);
-        bind_text(q, 18, str_get(&restarts));
-        bind_text(q, 19, str_get(&cores));
-        sqlite3_bind_double(q, 20, st->started);
-        sqlite3_bind_double(q, 21, st->ended);
-        sqlite3_bind_int(q, 22, st->n_gpus);
-        bind_text(q, 23, str_get(&gpus));
+        bind_text(q, 8, str_get(&needs));
+        sqlite3_bind_int64(q, 9, (sqlite3_int64)st->steps);
+        sqlite3_bind_int(q, 10, st->n_cores);
+        sqlite3_bind_int64(q, 11, (sqlite3_int64)st->memory);
+        sqlite3_bind_int(q, 12, st->workers);
+        bind_text(q, 13, st->mend);
+        bind_text(q, 14, st->token);
+        sqlite3_bind_int(q, 15, (int)st->asked);
+        sqlite3_bind_int(q, 16, st->fresh);
+        bind_text(q, 17, str_get(&restarts));
+        bind_text(q, 18, str_get(&cores));
+        sqlite3_bind_double(q, 19, st->started);
+        sqlite3_bind_double(q, 20, st->ended);
+        sqlite3_bind_int(q, 21, st->n_gpus);
+        bind_text(q, 22, str_get(&gpus));
         rc = finish(s, q, e);
     }
     str_fini(&needs);

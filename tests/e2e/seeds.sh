@@ -1,15 +1,70 @@
 #!/usr/bin/env bash
-# seeds: 3 through hone run: every figure of summary.json as mean, standard error and
-# values, which belong together; the report shows them, one curve a seed, and no blanks.
-set -u
+# seeds: N, with the real programs. `hone run` has them side by side and leaves what one
+# worker leaves that does them in turn: every figure of summary.json as mean, standard error
+# and values, which belong together; the report shows them, one curve a seed, and no blanks.
+# A long-lived honed: of a killed worker its own seed alone is begun again; a seed that
+# fails is named, the others finish, and a retry completes the whole.
+set -euo pipefail
 bin=${HONE_BIN:?}
-here=$(dirname "$0")
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+here=$(cd "$(dirname "$0")" && pwd)
+dir=$(mktemp -d /tmp/hone-e2e-XXXXXX)
+honed=
+tidy() {
+    [ -z "$honed" ] || kill -KILL "$honed" 2>/dev/null || true
+    for pid in $(workers); do kill -KILL "$pid" 2>/dev/null || true; done
+    rm -rf "$dir"
+}
+trap tidy EXIT
+export TMPDIR=$dir XDG_STATE_HOME=$dir/state XDG_CONFIG_HOME=$dir/config
+unset XDG_RUNTIME_DIR HONE_TO
 python3 "$here/make_tiny.py" "$dir" >/dev/null
-"$bin/hone" run "$dir/job.yaml" --set seeds=3 --out "$dir/run" >"$dir/out" 2>&1 ||
-    { cat "$dir/out"; exit 1; }
-grep -q '±' "$dir/out" || { echo "no standard errors in the table"; exit 1; }
+cd "$dir"
+hone=$bin/hone
+
+fail() {
+    echo "FAILED: $*"
+    [ -f out ] && sed 's/^/  | /' out
+    exit 1
+}
+workers() { # process ids of our hone-workers, of stage $1
+    local pid
+    for pid in $(cd /proc && echo [0-9]*); do
+        { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null |
+            grep -q "hone-worker $dir/.*${1:+--stage $1}" && echo "$pid"
+    done
+    return 0
+}
+await() { # FILE
+    for _ in $(seq 1500); do
+        [ -e "$1" ] && return
+        sleep 0.02
+    done
+    fail "$1 does not come"
+}
+await_end() { # JOB STATE
+    local state
+    for _ in $(seq 600); do
+        state=$("$hone" show "$1" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["state"])')
+        [ "$state" = "$2" ] && return
+        sleep 0.1
+    done
+    "$hone" show "$1"
+    fail "job $1 is $state, not $2"
+}
+same() { # RUN RUN SEEDS
+    for k in $(seq "$3"); do
+        for stage in sft rm ppo; do
+            cmp "$1/seed-$k/$stage/final/model.safetensors" \
+                "$2/seed-$k/$stage/final/model.safetensors" || fail "other bits"
+        done
+    done
+}
+
+echo "hone run, and one worker by itself"
+"$hone" run job.yaml --set seeds=3 --out run >out 2>&1 || fail "hone run"
+grep -q '±' out || fail "no standard errors in the table"
+"$bin/hone-worker" job.yaml --set seeds=3 --out serial >out 2>&1 || fail "hone-worker"
+same run serial 3
 python3 - "$dir/run" <<'PY'
 import json, math, os, re, sys
 run = sys.argv[1]
@@ -34,6 +89,9 @@ def check(path, merged, parts):
     return n
 
 n = check("stages", summary["stages"], [s["stages"] for s in seeds])
+serial = json.load(open(run + "/../serial/summary.json"))
+for name, stage in summary["stages"].items():
+    assert stage["metrics"] == serial["stages"][name]["metrics"], name
 assert n > 60, n
 for row, *each in zip(summary["comparison"], *[s["comparison"] for s in seeds]):
     x = [r["metrics"]["nll"] for r in each]
@@ -50,3 +108,56 @@ acc = summary["stages"]["sft"]["metrics"]["test"]["nll"]
 assert f"{acc['mean']:.4g} ± {acc['se']:.2g}" in body
 print(f"{n} figures over 3 seeds; report of {len(page)} bytes")
 PY
+
+echo "side by side; a killed worker is begun again, and it alone"
+"$bin/honed" >honed.log 2>&1 &
+honed=$!
+await state/hone/socket
+long=(--set seeds=2 --set stages.sft.epochs=120)
+"$bin/hone-worker" job.yaml "${long[@]}" --out whole >out 2>&1 || fail "hone-worker"
+"$hone" submit job.yaml "${long[@]}" --out two >out 2>&1 || fail "submit"
+if [ "$(nproc)" -gt 1 ]; then
+    await two/seed-1/sft/metrics.jsonl
+    await two/seed-2/sft/metrics.jsonl
+    [ -n "$(workers seed-1/sft)" ] && [ -n "$(workers seed-2/sft)" ] || fail "not side by side"
+fi
+await two/seed-2/sft/metrics.jsonl
+kill -KILL "$(workers seed-2/sft)"
+"$hone" ps >out
+grep -q '4 waiting, seed-1/sft \|5 waiting' out || fail "ps"
+await_end 1 done
+same two whole 2
+"$hone" show 1 --json | python3 -c '
+import json, sys
+job = json.load(sys.stdin)
+tries = {s["name"]: s["attempt"] for s in job["stages"]}
+assert tries.pop("seed-2/sft") == 2 and set(tries.values()) == {1}, tries
+assert len(tries) == 5, tries'
+
+echo "a seed that fails is named, the others finish, a retry completes it"
+"$hone" submit job.yaml "${long[@]}" --out three >out 2>&1 || fail "submit"
+await three/seed-2/sft
+touch three/seed-2/rm # where its folder has to be
+await_end 2 failed
+"$hone" show 2 >out
+grep -q '1 of 2 seeds failed: stage seed-2/rm: ' out || fail "it is not named"
+[ -d three/seed-1/ppo/final ] || fail "seed 1 did not finish"
+python3 -c '
+import json
+s = json.load(open("three/summary.json"))
+assert s["state"] == "failed" and s["seeds"] == 2 and s["seeds_done"] == [1], s
+assert len(s["stages"]["ppo"]["metrics"]["test"]["nll"]["values"]) == 1'
+"$hone" report three >out 2>&1 || fail "report"
+grep -q '1 of 2 seeds' three/report.html || fail "the report says nothing of it"
+rm three/seed-2/rm
+"$hone" retry 2 >out 2>&1 || fail "retry"
+await_end 2 done
+same three whole 2
+python3 -c '
+import json
+s = json.load(open("three/summary.json"))
+assert s["state"] == "done" and "seeds_done" not in s, s'
+kill -TERM "$honed"
+wait "$honed" || fail "honed: exit status $?"
+honed=
+echo "seeds: all well"

@@ -16,11 +16,22 @@ static const char *const stages[SIM_STAGES] = {"sft", "rm", "ppo"};
 
 int sim_stage_index(const char *name)
 {
-    int i = 0;
+    int seed = 1, i = 0;
 
+    if (sscanf(name, "seed-%d/", &seed) == 1)
+        name = strchr(name, '/') + 1;
     while (i < SIM_STAGES && strcmp(stages[i], name) != 0)
         i++;
-    return i;
+    return (seed - 1) * SIM_STAGES + i;
+}
+
+/* Of stage i of all. */
+static const char *stage_name(const struct sim *s, int i, char out[24])
+{
+    if (s->seeds == 1)
+        return stages[i];
+    snprintf(out, 24, "seed-%d/%s", i / SIM_STAGES + 1, stages[i % SIM_STAGES]);
+    return out;
 }
 
 /* ---- asking ---- */
@@ -97,11 +108,12 @@ static void ask_job(struct sim *s, struct sim_client *c)
     Hone__V1__StageRequest stage = HONE__V1__STAGE_REQUEST__INIT;
     Hone__V1__PriorityRequest priority = HONE__V1__PRIORITY_REQUEST__INIT;
     Hone__V1__WatchRequest watch = HONE__V1__WATCH_REQUEST__INIT;
+    char name[24];
 
     job.id = cancel.id = stage.id = priority.id = watch.id = f->id;
     cancel.has_now = 1;
     cancel.now = rng_below(&s->r, 3) == 0;
-    stage.stage = c->what == SKIP ? (char *)(uintptr_t)stages[c->stage] : NULL;
+    stage.stage = c->what == SKIP ? (char *)(uintptr_t)stage_name(s, c->stage, name) : NULL;
     priority.priority = (int)rng_below(&s->r, 5) - 2;
     watch.has_after = 1;
     watch.after = s->client[c - s->client].seen[c->fact];
@@ -143,7 +155,7 @@ void sim_client_act(struct sim *s, int index, int calm)
     if (!c->hello || c->busy)
         return;
     c->fact = (int)rng_below(&s->r, SIM_JOBS);
-    c->stage = SIM_STAGES - 1;
+    c->stage = s->seeds * SIM_STAGES - 1;
     c->what = often[rng_below(&s->r, sizeof often / sizeof *often)];
     if (calm)
         c->what = s->fact[c->fact].paused ? RESUME : WATCH;
@@ -245,13 +257,27 @@ void sim_client_hear(struct sim *s, int index)
 
 /* ---- what must be so ---- */
 
+/* A lost stage holds up its own seed alone: when the job has failed by itself, the other
+ * seeds are through. */
+static void check_seeds(struct sim *s, const struct job *j)
+{
+    int lost[SIM_SEEDS] = {0};
+
+    for (size_t i = 0; i < j->n_stages; i++)
+        lost[i / SIM_STAGES] |=
+            j->stage[i].state == STAGE_FAILED || j->stage[i].state == STAGE_STOPPED;
+    for (size_t i = 0; i < j->n_stages && job_ended(j) && j->want != WANT_STOP; i++)
+        sim_check(s, lost[i / SIM_STAGES] || stage_over(j->stage[i].state));
+}
+
 static void check_job(struct sim *s, struct sim_fact *f)
 {
     struct job *j = daemon_find_job(&s->d, f->id);
 
     sim_check(s, j != NULL);
-    sim_check(s, j->n_stages == SIM_STAGES);
-    for (int i = 0; i < SIM_STAGES; i++) {
+    sim_check(s, j->n_stages == (size_t)(s->seeds * SIM_STAGES));
+    check_seeds(s, j);
+    for (size_t i = 0; i < j->n_stages; i++) {
         const struct job_stage *st = &j->stage[i];
 
         f->skipped[i] = st->state == STAGE_SKIPPED;
@@ -265,9 +291,8 @@ static void check_job(struct sim *s, struct sim_fact *f)
         sim_check(s, j->state == JOB_PAUSED || j->state == JOB_PAUSING || job_ended(j));
     if (f->ended)
         sim_check(s, j->state == JOB_STOPPING || job_ended(j));
-    sim_check(s, j->state != JOB_DONE ||
-                     (stage_over(j->stage[0].state) && stage_over(j->stage[1].state) &&
-                      stage_over(j->stage[2].state)));
+    for (size_t i = 0; i < j->n_stages; i++)
+        sim_check(s, j->state != JOB_DONE || stage_over(j->stage[i].state));
 }
 
 void sim_check_facts(struct sim *s)

@@ -18,7 +18,8 @@
 
 enum {
     SIM_JOBS = 6,
-    SIM_STAGES = 3,
+    SIM_STAGES = 3, /* of each seed */
+    SIM_SEEDS = 2,
     SIM_PROCESSES = 256,
     SIM_CONNS = 64,
     SIM_CLIENTS = 3,
@@ -62,7 +63,7 @@ struct sim_fact {
     uint64_t id;       /* 0: not acknowledged */
     int paused, ended; /* acknowledged, and nothing else asked since */
     unsigned asked;    /* how often something was asked that ends such a state */
-    int skipped[SIM_STAGES];
+    int skipped[SIM_SEEDS * SIM_STAGES];
 };
 
 struct sim_client {
@@ -88,6 +89,7 @@ struct sim {
     uint64_t seed;
     double now, wake;
     int workers; /* ranks of every stage */
+    int seeds;   /* of every job */
     char dir[64], file[96], state[96];
     struct sim_conn conn[SIM_CONNS];
     struct sim_process process[SIM_PROCESSES];
@@ -127,7 +129,7 @@ int sim_is_finished(const struct sim *s, uint64_t job, const char *stage);
 void sim_client_hear(struct sim *s, int client);
 void sim_client_act(struct sim *s, int client, int calm);
 void sim_submit(struct sim *s, int client, int fact);
-int sim_stage_index(const char *name);
+int sim_stage_index(const char *name); /* "seed-2/rm": 4 */
 /* After every event. */
 void sim_check_facts(struct sim *s);
 /* After everything has come to rest. */

@@ -287,8 +287,8 @@ void sim_end_process(struct sim *s, int process, int status, int signal)
 int sim_tell_end(struct sim *s, int process)
 {
     static const char verdict[] =
-        "{\"problems\": [], \"plan\": {\"name\": \"toy\", \"workers\": %d, \"threads\": "
-        "%d, \"gpus\": %d, "
+        "{\"problems\": [], \"plan\": {\"name\": \"toy\", \"seeds\": %d, \"workers\": %d, "
+        "\"threads\": %d, \"gpus\": %d, "
         "\"stages\": [{\"name\": \"sft\", \"needs\": [], \"peak_bytes\": 100}, "
         "{\"name\": \"rm\", \"needs\": []}, "
         "{\"name\": \"ppo\", \"needs\": [\"sft\", \"rm\"]}]}}";
@@ -299,7 +299,8 @@ int sim_tell_end(struct sim *s, int process)
     if (p->alive || p->told || !p->child || !s->up)
         return 0;
     p->told = 1;
-    snprintf(text, sizeof text, verdict, s->workers, 1 + process % 3, process % 4 % 3);
+    snprintf(text, sizeof text, verdict, s->seeds, s->workers, 1 + process % 3,
+             process % 4 % 3);
     if (p->is_check && !p->signal)
         how.out = text;
     how.late = p->is_check && p->hung;
@@ -433,7 +434,7 @@ void sim_open(struct sim *s, uint64_t seed)
     rng_init(&s->r, rng_key(seed, 77, 0, 0));
     s->now = 100;
     s->next_id = 1;
-    s->broken = s->workers = 1;
+    s->broken = s->workers = s->seeds = 1;
     for (int i = 0; i < SIM_CONNS; i++)
         s->conn[i].worker = s->conn[i].client = -1;
     for (int i = 0; i < SIM_CLIENTS; i++)

@@ -257,7 +257,7 @@ static int claim(struct folder *f, const struct spec *spec, const char *stage, i
         r = inspect(f, stage, resume, &found, e);
     if (!r && found)
         r = check_job(f, str_get(&now), e);
-    if (!r && stage)
+    if (!r && stage && *stage)
         r = check_stage(f, stage, resume, e);
     if (!r && !found)
         r = write_job(f, spec, str_get(&resolved), e);

@@ -20,7 +20,8 @@ struct folder {
 };
 
 /* out: --out, or NULL for runs/<name>-<n>/ beside the job file (with `resume` the newest
- * one there). stage: the only one that will run, or NULL for all. */
+ * one there). stage: the only one that will run, or NULL for all; "": one of a seed, whose
+ * own folder is opened besides. */
 int folder_open(struct folder *f, const struct spec *spec, const char *out,
                 const char *stage, int resume, struct err *e);
 void folder_close(struct folder *f); /* total */

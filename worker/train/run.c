@@ -1,9 +1,11 @@
 /* Running a job; see run.h. `seeds: N` is N runs in RUN/seed-1 ... RUN/seed-N with seeds
- * that count up from the job's own. */
+ * that count up from the job's own: one after the other, or for a daemon, which has them
+ * side by side, a stage of one of them ("seed-2/sft"). */
 #include "worker/train/run.h"
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -58,14 +60,17 @@ static int load_job(struct job *j, const struct spec *spec, const struct run_opt
              : comm_same(o->comm, "training data", j->data_hash, sizeof j->data_hash, e);
 }
 
-/* Rank 0's uplink to the daemon, if there is one. */
-static int open_link(struct link **out, const struct run_options *o, const char *stage,
-                     struct err *e)
+/* Rank 0's uplink to the daemon, if there is one. seed 0: the job has one. */
+static int open_link(struct link **out, const struct run_options *o, long seed,
+                     const char *stage, struct err *e)
 {
+    char name[160];
     struct link_hello hello = {.stage = stage, .rank = 0, .world = o->comm->world};
     int r = 0;
 
     *out = NULL;
+    if (seed && snprintf(name, sizeof name, "seed-%ld/%s", seed, stage) < (int)sizeof name)
+        hello.stage = name;
     if (leads(o))
         r = link_hello_env(&hello, e);
     if (!r && leads(o))
@@ -76,8 +81,8 @@ static int open_link(struct link **out, const struct run_options *o, const char 
 /* One stage with its uplink; the daemon hears how it ended. The data is read when the
  * first stage that is not done needs it. */
 static int run_stage(struct job *j, const struct spec *spec, const struct stage_spec *s,
-                     const struct folder *f, const struct run_options *o, int *ran,
-                     struct err *e)
+                     const struct folder *f, const struct run_options *o, long seed,
+                     int *ran, struct err *e)
 {
     struct loop_options loop = {.job = j,
                                 .stage = s,
@@ -87,7 +92,7 @@ static int run_stage(struct job *j, const struct spec *spec, const struct stage_
                                 .stop = &run_stop};
     char words[ERR_MSG_MAX * 2];
     int done = leads(o) && is_done(f->path, s);
-    int r = open_link(&loop.link, o, s->name, e);
+    int r = open_link(&loop.link, o, seed, s->name, e);
 
     run_link = loop.link;
     if (!r)
@@ -123,13 +128,13 @@ static int open_log(const struct folder *f, struct err *e)
 }
 
 static int run_stages(struct job *j, struct spec *spec, const struct run_options *o,
-                      const struct folder *f, int *ran, struct err *e)
+                      const struct folder *f, long seed, int *ran, struct err *e)
 {
     int r = 0;
 
     for (size_t i = 0; !r && i < spec->n_stages; i++)
         if (!o->stage || !strcmp(o->stage, spec->stage[i].name))
-            r = run_stage(j, spec, &spec->stage[i], f, o, ran, e);
+            r = run_stage(j, spec, &spec->stage[i], f, o, seed, ran, e);
     return r;
 }
 
@@ -152,18 +157,18 @@ static int is_whole(const char *run)
 
 /* Work in the folder that is ours now. */
 static int run_in(const struct folder *f, struct job *j, struct spec *spec,
-                  const struct run_options *o, struct err *e)
+                  const struct run_options *o, long seed, struct err *e)
 {
     double started = clock_wall(), begin = clock_now();
     const char *state;
-    int log = o->stage || !leads(o) ? -1 : open_log(f, e), ran = 0, r, w;
+    int log = (o->stage && !seed) || !leads(o) ? -1 : open_log(f, e), ran = 0, r, w;
     struct err second;
 
     if (o->comm->world > 1)
         log_info("%s: run in %s, %d ranks", spec->name, f->path, o->comm->world);
     else
         log_info("%s: run in %s", spec->name, f->path);
-    r = run_stages(j, spec, o, f, &ran, e);
+    r = run_stages(j, spec, o, f, seed, &ran, e);
     state = !r ? "done" : r == ERR_STOPPED ? "stopped" : "failed";
     if (!leads(o) || (!r && !ran && is_whole(f->path)))
         w = 0; /* rank 0 writes it; or its summary says when it ran */
@@ -203,7 +208,7 @@ static int claim_folder(struct folder *f, const struct spec *spec,
 }
 
 static int run_once(struct spec *spec, const struct run_options *o, const char *out,
-                    struct err *e)
+                    long seed, struct err *e)
 {
     struct folder f = {.run_lock = -1, .stage_lock = -1};
     struct job j = {0};
@@ -219,7 +224,7 @@ static int run_once(struct spec *spec, const struct run_options *o, const char *
     if (!r)
         r = claim_folder(&f, spec, o, out, e);
     if (!r)
-        r = run_in(&f, &j, spec, o, e);
+        r = run_in(&f, &j, spec, o, seed, e);
     folder_close(&f);
     job_close(&j);
     return r;
@@ -259,13 +264,14 @@ static int read_spec(struct spec *spec, const struct run_options *o, const char 
     return r ? r : compare_specs(spec, o, e);
 }
 
-/* RUN/seed-<k>: the job with one seed. */
+/* RUN/seed-<k>: the job with one seed. seed: its value. */
 static int run_seed(const struct run_options *o, const char *run, long k, long seed,
                     struct err *e)
 {
-    char path[FILE_PATH_MAX], assignment[64];
+    char path[FILE_PATH_MAX], assignment[64], told[32];
     const char **set;
     struct spec spec;
+    struct err second;
     size_t n = 0;
     int r;
 
@@ -281,12 +287,57 @@ static int run_seed(const struct run_options *o, const char *run, long k, long s
     snprintf(assignment, sizeof assignment, "seed=%ld", seed);
     set[n] = assignment;
     set[n + 1] = "seeds=1";
+    snprintf(told, sizeof told, "seed-%ld/", k);
+    log_set_prefix(told);
     r = read_spec(&spec, o, set, e);
     if (!r)
-        r = run_once(&spec, o, path, e);
+        r = run_once(&spec, o, path, k, e);
+    /* The summary over all seeds goes by it, also where the folder could not be had. */
+    if (r && o->stage && leads(o) && file_is_dir(path))
+        summary_set_state(path, &spec, r == ERR_STOPPED ? "stopped" : "failed", &second);
+    log_set_prefix("");
     spec_fini(&spec);
     mem_free(set);
     return r;
+}
+
+/* "seed-2/sft" */
+static int find_seed(const struct spec *spec, const char *stage, long *k, const char **name,
+                     struct err *e)
+{
+    char *end = NULL;
+
+    *k = str_starts(stage, "seed-") ? strtol(stage + strlen("seed-"), &end, 10) : 0;
+    if (*k >= 1 && *k <= spec->seeds && *end == '/') {
+        *name = end + 1;
+        return 0;
+    }
+    err_set(e, ERR_CONFIG, "%s: seeds: %ld, and no stage \"%.100s\"", spec->file,
+            spec->seeds, stage);
+    return err_mend(e, "--stage seed-K/NAME, K from 1 to %ld", spec->seeds);
+}
+
+/* One stage of one seed, for a daemon; the others may run beside it. */
+static int run_seed_stage(const struct spec *spec, const struct run_options *o,
+                          struct err *e)
+{
+    double started = clock_wall();
+    struct folder f = {.run_lock = -1, .stage_lock = -1};
+    struct run_options shared = *o, one = *o;
+    struct err second;
+    long k;
+    int r = find_seed(spec, o->stage, &k, &one.stage, e), w = 0;
+
+    shared.stage = "";
+    if (!r)
+        r = claim_folder(&f, spec, &shared, o->out, e);
+    if (r)
+        return r;
+    r = run_seed(&one, f.path, k, spec->seed + k - 1, e);
+    if (leads(o))
+        w = summary_write_seeds(f.path, spec, started, 0, r ? &second : e);
+    folder_close(&f);
+    return comm_agree(o->comm, r ? r : w, e);
 }
 
 /* RUN/seed-1 ... RUN/seed-N, each a whole run of its own; RUN/summary.json over all. */
@@ -297,10 +348,8 @@ static int run_seeds(const struct spec *spec, const struct run_options *o, struc
     struct folder f = {.run_lock = -1, .stage_lock = -1};
     int r;
 
-    if (o->stage) {
-        err_set(e, ERR_CONFIG, "--stage and seeds: %ld do not go together", spec->seeds);
-        return err_mend(e, "give --set seeds=1 --set seed=N");
-    }
+    if (o->stage)
+        return run_seed_stage(spec, o, e);
     /* Wrong data leaves no folder behind; each seed reads it again. */
     r = o->resume ? 0 : load_job(&j, spec, o, e);
     job_close(&j);
@@ -341,7 +390,7 @@ int run_job(const struct run_options *options, struct err *e)
         return r;
     r = read_spec(&spec, &o, o.set, e);
     if (!r)
-        r = spec.seeds > 1 ? run_seeds(&spec, &o, e) : run_once(&spec, &o, o.out, e);
+        r = spec.seeds > 1 ? run_seeds(&spec, &o, e) : run_once(&spec, &o, o.out, 0, e);
     spec_fini(&spec);
     return comm_agree(o.comm, r, e);
 }

@@ -19,7 +19,7 @@
 struct run_options {
     const char *file;       /* the job */
     const char *const *set; /* KEY=VALUE, NULL-terminated, or NULL */
-    const char *stage;      /* NULL: all */
+    const char *stage;      /* NULL: all; of a job with several seeds "seed-2/sft" */
     const char *out;        /* NULL: runs/<name>-<n>/ beside the job file */
     int resume;
     const struct comm *comm; /* run_job() is collective; NULL: one rank */

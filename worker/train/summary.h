@@ -41,8 +41,15 @@ int summary_stage(const struct stage_facts *f, struct err *e);
 int summary_write_run(const char *run, const struct spec *spec, const char *state,
                       double started, double seconds, struct err *e);
 
+/* A stage ended before it could say so itself: "state" of the summary that is there, or of
+ * one that says nothing else. */
+int summary_set_state(const char *run, const struct spec *spec, const char *state,
+                      struct err *e);
+
 /* RUN/summary.json over RUN/seed-1/summary.json ...: every metric as {"mean", "se",
- * "values"}, se of the mean over the seeds. */
+ * "values"}, se of the mean over the seeds. While some are not done, "seeds_done" has the
+ * numbers of those that the figures are of, and "state" is that of the whole. seconds 0: as
+ * above. */
 int summary_write_seeds(const char *run, const struct spec *spec, double started,
                         double seconds, struct err *e);
 

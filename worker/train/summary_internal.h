@@ -18,6 +18,11 @@ json_t *summary_metrics(const struct class_metrics *m, int ordinal);
 int summary_set_drawings(json_t *o, const double *p, const int *label, size_t n, int K,
                          struct err *e);
 
+/* Writers of RUN/summary.json take turns: *fd (-1: it failed) is closed to give way. */
+int summary_lock(const char *run, int *fd, struct err *e);
+/* When the run began: as the summary that is there says, or `otherwise`. */
+double summary_started(const char *run, double otherwise);
+
 /* Write it, release it; a NULL part on the way shows as ERR_NOMEM. */
 int summary_write(const char *dir, const char *name, json_t *o, struct err *e);
 

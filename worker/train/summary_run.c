@@ -29,7 +29,7 @@ struct summary {
     size_t n;
 };
 
-static int lock(const char *run, int *fd, struct err *e)
+int summary_lock(const char *run, int *fd, struct err *e)
 {
     char path[FILE_PATH_MAX];
     int r = file_join(path, sizeof path, run, ".summary.lock", e);
@@ -315,8 +315,7 @@ static int add_output(struct summary *s, struct err *e)
 
 /* ---- the whole ----------------------------------------------------------------------- */
 
-/* When the run began: as the summary that is there says, or `otherwise`. */
-static double earlier_start(const char *run, double otherwise)
+double summary_started(const char *run, double otherwise)
 {
     char path[FILE_PATH_MAX];
     json_t *o = NULL;
@@ -358,7 +357,7 @@ static int fill(struct summary *s, const char *state, double started, double sec
         return r;
     if (!state)
         state = unfinished ? "running" : "done";
-    add_header(s, state, seconds > 0 ? started : earlier_start(s->run, started), seconds);
+    add_header(s, state, seconds > 0 ? started : summary_started(s->run, started), seconds);
     name = json_object_get(s->root, "name");
     if (!name || json_object_set(s->root, "stages", s->stages))
         return err_set(e, ERR_NOMEM, "out of memory");
@@ -371,7 +370,7 @@ int summary_write_run(const char *run, const struct spec *spec, const char *stat
 {
     struct summary s = {
         .run = run, .spec = spec, .root = json_object(), .stages = json_object()};
-    int fd, r = lock(run, &fd, e);
+    int fd, r = summary_lock(run, &fd, e);
 
     if (!r)
         r = fill(&s, state, started, seconds, e);
@@ -383,5 +382,31 @@ int summary_write_run(const char *run, const struct spec *spec, const char *stat
     mem_free(s.label);
     if (fd >= 0)
         close(fd); /* gives the lock back */
+    return r ? err_wrap(e, "summary of %s", run) : 0;
+}
+
+int summary_set_state(const char *run, const struct spec *spec, const char *state,
+                      struct err *e)
+{
+    char path[FILE_PATH_MAX];
+    json_t *o = NULL;
+    int fd, r = summary_lock(run, &fd, e);
+
+    if (!r)
+        r = file_join(path, sizeof path, run, "summary.json", e);
+    if (!r && file_exists(path))
+        r = json_read(path, SUMMARY_BYTES_MAX, &o, e);
+    if (!r && !o) {
+        o = json_object();
+        summary_set_string(o, "name", spec->name);
+        json_object_set_new(o, "stages", json_object());
+    }
+    summary_set_string(o, "state", state);
+    if (!r)
+        r = summary_write(run, "summary.json", o, e);
+    else
+        json_decref(o);
+    if (fd >= 0)
+        close(fd);
     return r ? err_wrap(e, "summary of %s", run) : 0;
 }

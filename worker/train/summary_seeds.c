@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -168,46 +169,111 @@ static json_t *merge_comparison(json_t *const *run, size_t n)
     return rows;
 }
 
-static json_t *merge_runs(json_t *const *run, size_t n, double started, double seconds)
+/* The figures of the n runs that are done. */
+static void merge_runs(json_t *o, json_t *const *run, size_t n)
 {
-    static const char *const same[] = {"name", "state", "model", "labels", "ordinal"};
-    json_t **stages = mem_array(n, sizeof(json_t *)), *o = json_object();
-    char iso[32];
+    static const char *const same[] = {"model", "labels", "ordinal"};
+    json_t **stages = mem_array(n, sizeof(json_t *));
 
     for (size_t i = 0; i < sizeof same / sizeof *same; i++)
         json_object_set(o, same[i], json_object_get(run[0], same[i]));
-    summary_set_string(o, "started", clock_iso(iso, sizeof iso, started));
-    summary_set_number(o, "started_unix", started);
-    summary_set_number(o, "seconds", seconds);
-    summary_set_number(o, "seeds", (double)n);
     if (stages) {
         members(run, n, "stages", stages);
         json_object_set_new(o, "stages", merge(stages, n));
         json_object_set_new(o, "comparison", merge_comparison(run, n));
     }
     mem_free(stages);
+}
+
+struct seeds {
+    size_t n;     /* of the job */
+    json_t **run; /* summaries of those that are done */
+    size_t n_done;
+    size_t missing, failed, stopped;
+    json_t *numbers; /* of those that are done */
+};
+
+/* Its summary, when it is done; else how it stands. */
+static int read_seed(struct seeds *s, const char *run, size_t k, struct err *e)
+{
+    char path[FILE_PATH_MAX];
+    const char *state;
+    json_t *o = NULL;
+    int r;
+
+    if (snprintf(path, sizeof path, "%s/seed-%zu/summary.json", run, k) >= (int)sizeof path)
+        return err_set(e, ERR_CONFIG, "path is too long: %s", run);
+    if (!file_exists(path)) {
+        s->missing++;
+        return 0;
+    }
+    r = json_read(path, SUMMARY_BYTES_MAX, &o, e);
+    if (!r)
+        r = json_get_string(o, "state", 1, &state, e);
+    if (r) {
+        json_decref(o);
+        return r;
+    }
+    if (!strcmp(state, "done")) {
+        s->run[s->n_done++] = o;
+        return json_array_append_new(s->numbers, json_integer((json_int_t)k))
+                   ? err_set(e, ERR_NOMEM, "out of memory")
+                   : 0;
+    }
+    s->failed += !strcmp(state, "failed");
+    s->stopped += !strcmp(state, "stopped");
+    s->missing += strcmp(state, "failed") && strcmp(state, "stopped");
+    json_decref(o);
+    return 0;
+}
+
+static json_t *over_all(const struct seeds *s, const struct spec *spec, double started,
+                        double seconds)
+{
+    json_t *o = json_object();
+    char iso[32];
+
+    summary_set_string(o, "name", spec->name);
+    summary_set_string(o, "state",
+                       s->missing   ? "running"
+                       : s->failed  ? "failed"
+                       : s->stopped ? "stopped"
+                                    : "done");
+    summary_set_string(o, "started", clock_iso(iso, sizeof iso, started));
+    summary_set_number(o, "started_unix", started);
+    summary_set_number(o, "seconds", seconds);
+    summary_set_number(o, "seeds", (double)s->n);
+    if (s->n_done < s->n)
+        json_object_set(o, "seeds_done", s->numbers);
+    if (s->n_done)
+        merge_runs(o, s->run, s->n_done);
+    else
+        json_object_set_new(o, "stages", json_object());
     return o;
 }
 
 int summary_write_seeds(const char *run, const struct spec *spec, double started,
                         double seconds, struct err *e)
 {
-    size_t n = (size_t)spec->seeds;
-    json_t **part = mem_array(n, sizeof(json_t *));
-    char path[FILE_PATH_MAX];
-    int r = part ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+    struct seeds s = {.n = (size_t)spec->seeds, .numbers = json_array()};
+    int fd, r = summary_lock(run, &fd, e);
 
-    for (size_t i = 0; !r && i < n; i++) {
-        if (snprintf(path, sizeof path, "%s/seed-%zu/summary.json", run, i + 1) >=
-            (int)sizeof path)
-            r = err_set(e, ERR_CONFIG, "path is too long: %s", run);
-        else
-            r = json_read(path, SUMMARY_BYTES_MAX, &part[i], e);
+    s.run = mem_array(s.n, sizeof(json_t *));
+    if (!r && (!s.run || !s.numbers))
+        r = err_set(e, ERR_NOMEM, "out of memory");
+    for (size_t k = 1; !r && k <= s.n; k++)
+        r = read_seed(&s, run, k, e);
+    if (!r && seconds <= 0) {
+        started = summary_started(run, started);
+        seconds = clock_wall() - started;
     }
     if (!r)
-        r = summary_write(run, "summary.json", merge_runs(part, n, started, seconds), e);
-    for (size_t i = 0; part && i < n; i++)
-        json_decref(part[i]);
-    mem_free(part);
+        r = summary_write(run, "summary.json", over_all(&s, spec, started, seconds), e);
+    for (size_t i = 0; i < s.n_done; i++)
+        json_decref(s.run[i]);
+    mem_free(s.run);
+    json_decref(s.numbers);
+    if (fd >= 0)
+        close(fd); /* gives the lock back */
     return r ? err_wrap(e, "summary of %s", run) : 0;
 }

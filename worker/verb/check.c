@@ -452,9 +452,10 @@ static int run_check(const struct check_args *o, struct err *e)
         err_print(e, "hone");
         return e->code;
     }
-    c->brief = o->brief;
     problems_init(&c->problems, NULL);
     rc = spec_read(&c->spec, o->words.item[0], o->set.item, &c->problems, e);
+    /* Seeds side by side: whether they have room is what a scheduler must know. */
+    c->brief = o->brief && c->spec.seeds <= 1;
     if (!rc) {
         make_plan(c);
         rc = problems_result(&c->problems, e);

@@ -34,6 +34,7 @@ static void make_world(struct world *w, struct rng *r)
         cores_add(&w->has.gpus, (int)rng_below(r, 8));
     for (size_t i = 0; i < JOBS; i++) {
         struct job *j = &w->job[i];
+        unsigned seeds = 1 + rng_below(r, 2);
 
         w->list[i] = j;
         j->id = i + 1;
@@ -53,8 +54,9 @@ static void make_world(struct world *w, struct rng *r)
             if (j->slurm)
                 s->n_cores = s->n_gpus = 0, s->memory = 0;
             s->needs = w->needs[i][k];
+            s->seed = seeds > 1 ? 1 + (unsigned)(k % seeds) : 0;
             for (size_t q = 0; q < k; q++)
-                if (rng_below(r, 3) == 0)
+                if (rng_below(r, 3) == 0 && j->stage[q].seed == s->seed)
                     s->needs[s->n_needs++] = q;
         }
     }
@@ -106,7 +108,8 @@ static int is_ready(const struct job *j, size_t k)
     if (j->want != WANT_RUN || s->state != STAGE_WAITING)
         return 0;
     for (size_t i = 0; i < j->n_stages; i++)
-        if (j->stage[i].state == STAGE_FAILED || j->stage[i].state == STAGE_STOPPED)
+        if (j->stage[i].seed == s->seed &&
+            (j->stage[i].state == STAGE_FAILED || j->stage[i].state == STAGE_STOPPED))
             return 0;
     for (size_t i = 0; i < s->n_needs; i++)
         if (!stage_over(j->stage[s->needs[i]].state))
@@ -194,6 +197,23 @@ static void happen(struct world *w, struct rng *r)
     job_settle(j);
 }
 
+/* What nothing can happen to any more has ended, or rests; what has ended has nothing
+ * left to start. */
+static void assert_settled(const struct world *w)
+{
+    for (size_t i = 0; i < JOBS; i++) {
+        const struct job *j = &w->job[i];
+        int alive = 0;
+
+        for (size_t k = 0; k < j->n_stages; k++)
+            alive |= is_ready(j, k) || j->stage[k].state == STAGE_RUNNING;
+        if (j->want == WANT_RUN)
+            assert_int_equal(!alive, job_ended(j));
+        else if (alive)
+            assert_false(job_ended(j));
+    }
+}
+
 static void test_random_histories(void **state)
 {
     (void)state;
@@ -206,6 +226,7 @@ static void test_random_histories(void **state)
         for (int i = 0; i < EVENTS; i++) {
             apply(&w);
             happen(&w, &r);
+            assert_settled(&w);
         }
         for (size_t i = 0; i < JOBS; i++)
             arena_fini(&w.job[i].arena);
@@ -290,6 +311,42 @@ static void test_not_before(void **state)
     assert_int_equal(plan.item[0].job, 0);
 }
 
+/* What one seed loses is not the others' loss: they go on, and the end names it. */
+static void test_seeds(void **state)
+{
+    size_t first[] = {0}, second[] = {2};
+    struct job_stage stage[] = {
+        {.name = "seed-1/sft", .n_cores = 1},
+        {.name = "seed-1/rm", .n_cores = 1, .needs = first, .n_needs = 1},
+        {.name = "seed-2/sft", .n_cores = 1},
+        {.name = "seed-2/rm", .n_cores = 1, .needs = second, .n_needs = 1}};
+    struct job j = {.stage = stage, .n_stages = 4, .kill_at = INFINITY};
+    struct job *list[] = {&j};
+    struct resources two = {.cores.word[0] = 3};
+    struct schedule plan;
+
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        stage[i].seed = stage_seed(stage[i].name);
+    assert_int_equal(stage[3].seed, 2);
+    assert_int_equal(stage_seed("seed-2"), 0);
+    assert_int_equal(stage_seed("sft"), 0);
+    sched_decide(list, 1, &two, 0, &plan);
+    assert_int_equal(plan.n, 2);
+    assert_int_equal(plan.item[1].stage, 2);
+    stage[0].state = STAGE_FAILED;
+    stage[2].state = STAGE_DONE;
+    assert_int_equal(job_settle(&j), 0);
+    sched_decide(list, 1, &two, 0, &plan);
+    assert_int_equal(plan.n, 1);
+    assert_int_equal(plan.item[0].stage, 3);
+    stage[3].state = STAGE_DONE;
+    assert_int_equal(job_settle(&j), 1);
+    assert_int_equal(j.state, JOB_FAILED);
+    assert_string_equal(j.message, "1 of 2 seeds failed: stage seed-1/sft: failed");
+    arena_fini(&j.arena);
+}
+
 static void test_outcomes(void **state)
 {
     (void)state;
@@ -306,6 +363,7 @@ int main(void)
         cmocka_unit_test(test_all_jobs_end),
         cmocka_unit_test(test_sft_and_rm_side_by_side),
         cmocka_unit_test(test_not_before),
+        cmocka_unit_test(test_seeds),
         cmocka_unit_test(test_outcomes),
     };
 

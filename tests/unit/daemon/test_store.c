@@ -127,7 +127,6 @@ static void test_round_trip(void **state)
                                   .message = "m",
                                   .mend = "n",
                                   .fresh = 1,
-                                  .whole = 1,
                                   .ended = 4}};
     struct job a = make_job(), *b;
     struct err e;
@@ -173,7 +172,6 @@ static void test_round_trip(void **state)
     assert_string_equal(b->stage[1].message, "m");
     assert_string_equal(b->stage[1].mend, "n");
     assert_int_equal(b->stage[1].fresh, 1);
-    assert_int_equal(b->stage[1].whole, 1);
     assert_true(b->stage[1].ended == 4);
     job_free(b);
     store_close(s);
