@@ -55,7 +55,7 @@ foreach(kind IN LISTS emu_kinds)
     target_link_libraries(emu_${kind} PRIVATE Threads::Threads ${CMAKE_DL_LIBS} m)
 endforeach()
 hone_script_tests(cuda_emu quick)
-foreach(test planted plugin job mutate sm70)
+foreach(test planted plugin job memory mutate sm70)
     set_property(TEST cuda_emu_${test} APPEND PROPERTY ENVIRONMENT
         "HONE_TESTS=${PROJECT_BINARY_DIR}/tests" "HONE_CUDA_INCLUDE=${HONE_CUDA_INCLUDE}")
 endforeach()

@@ -59,6 +59,24 @@ static int ref_fill_zero(void *p, size_t bytes)
     return 0;
 }
 
+static int ref_memory(size_t *left, size_t *all)
+{
+    *left = *all = 0;
+    return 0;
+}
+
+static int ref_reserve(size_t bytes, size_t scratch)
+{
+    (void)bytes;
+    (void)scratch;
+    return 0;
+}
+
+static void ref_step(int begins)
+{
+    (void)begins;
+}
+
 static void ref_pack_free(struct op_pack *p)
 {
     mem_free(p->data);
@@ -79,6 +97,9 @@ static const struct backend backend_ref = {.abi = HONE_BACKEND_ABI,
                                            .copy_in = ref_copy,
                                            .copy_out = ref_copy,
                                            .fill_zero = ref_fill_zero,
+                                           .memory = ref_memory,
+                                           .reserve = ref_reserve,
+                                           .step = ref_step,
                                            .pack_free = ref_pack_free,
                                            .error = op_error,
 #define X(op) .op = ref_##op,

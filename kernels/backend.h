@@ -34,6 +34,14 @@ struct backend {
     int (*copy_in)(void *device, const void *host, size_t bytes);
     int (*copy_out)(void *host, const void *device, size_t bytes);
     int (*fill_zero)(void *device, size_t bytes);
+    /* Bytes of the device's memory, free and in all; 0 and 0: as large as the host's. */
+    int (*memory)(size_t *left, size_t *all);
+    /* Take `bytes` of it at once, of which alloc() gives until it is used up, and `scratch`
+     * for the operators; all else that is made on first use is made now. */
+    int (*reserve)(size_t bytes, size_t scratch);
+    /* A step begins (1) or has ended (0): in between nothing asks the device for memory,
+     * where enough was reserved. */
+    void (*step)(int begins);
     void (*pack_free)(struct op_pack *p);
     const char *(*error)(void); /* the newest failure of an operator, on this thread */
 #define X(op) int (*op)(const struct op##_args *);
@@ -41,7 +49,7 @@ struct backend {
 #undef X
 };
 
-#define HONE_BACKEND_ABI 2u
+#define HONE_BACKEND_ABI 3u
 
 /* "cpu", "ref" (the reference), "cuda" (a plug-in, see plugin.h), or "auto": cuda where it
  * has a device, else cpu. NULL: no such back end, or its plug-in is not usable. */

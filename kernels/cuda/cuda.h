@@ -27,6 +27,7 @@ int cuda_devices(void);
 void cuda_describe(char *buf, size_t n);
 const char *cuda_bf16(void); /* what multiplies bf16; NULL: nothing does */
 cudaStream_t cuda_stream(void);
+const char *cuda_name(void); /* of the device and its host, for messages */
 
 /* 0, or ERR_DEVICE with "<device>: <what>: <CUDA's words>" and the mend where one is known.
  */
@@ -41,11 +42,25 @@ int cuda_copy_in(void *device, const void *host, size_t bytes);
 int cuda_copy_out(void *host, const void *device, size_t bytes);
 int cuda_fill_zero(void *device, size_t bytes);
 
+int cuda_memory(size_t *left, size_t *all);
+int cuda_reserve(size_t bytes, size_t scratch);
+void cuda_step(int begins);
+extern int cuda_in_step; /* steps that have begun and not ended: for the emulator's tests */
+
+/* reserve.c: blocks of the one range that cuda_reserve() took. block_take: NULL: no room;
+ * block_give: 0: p is none of them. */
+void *cuda_block_take(size_t bytes);
+int cuda_block_give(void *p);
+/* A range of at least `bytes`, where none of its blocks is in use. */
+int cuda_blocks_open(size_t bytes);
+size_t cuda_blocks_bytes(void);
+
 /* Device memory for the length of one operator: the next one writes over it, in stream
  * order. Grows when it must; NULL: none, with the reason in op_error(). */
 void *cuda_scratch(size_t bytes);
 
 /* ---- gemm.c ---- */
+int cuda_open_products(void);
 void cuda_pack_free(struct op_pack *p);
 
 /* ---- product.cu ---- */

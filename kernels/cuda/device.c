@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kernels/cuda/cuda.h"
 
@@ -15,7 +16,7 @@ enum { CAPABILITY_LEAST = 70, CAPABILITY_BF16 = 80 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int count, device, opened;
-static char reason[256], name[128], bf16[96]; /* bf16: the units that multiply it, or "" */
+static char reason[256], name[200], bf16[96]; /* bf16: the units that multiply it, or "" */
 static cudaStream_t stream;
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Thread_local int current; /* is the device this thread's? */
@@ -51,6 +52,7 @@ static void no_driver(cudaError_t e)
 static void look(void)
 {
     struct cudaDeviceProp p;
+    char host[72];
     int capability;
     int n = 0, rank = local_rank();
     cudaError_t e = cudaGetDeviceCount(&n);
@@ -83,8 +85,11 @@ static void look(void)
     count = n;
     if (capability >= CAPABILITY_BF16)
         snprintf(bf16, sizeof bf16, "tensor cores of %.64s", p.name);
-    snprintf(name, sizeof name, "device %d (%.60s, sm_%d%d, %.1f GB)", device, p.name,
-             p.major, p.minor, (double)p.totalGlobalMem / 1e9);
+    if (gethostname(host, sizeof host))
+        *host = 0;
+    host[sizeof host - 1] = 0;
+    snprintf(name, sizeof name, "device %d of %s (%.60s, sm_%d%d, %.1f GB)", device, host,
+             p.name, p.major, p.minor, (double)p.totalGlobalMem / 1e9);
 }
 
 int cuda_devices(void)
@@ -98,7 +103,7 @@ void cuda_describe(char *buf, size_t n)
     if (!cuda_devices())
         snprintf(buf, n, "cuda: no device: %s", reason);
     else
-        snprintf(buf, n, "cuda: %s of %d, f32%s", name, count,
+        snprintf(buf, n, "cuda: %s, 1 of %d, f32%s", name, count,
                  cuda_bf16() ? " and bf16" : "");
 }
 
@@ -128,6 +133,11 @@ static const char *mend_of(cudaError_t e)
     default:
         return "";
     }
+}
+
+const char *cuda_name(void)
+{
+    return cuda_devices() ? name : "cuda";
 }
 
 int cuda_check(cudaError_t e, const char *what)

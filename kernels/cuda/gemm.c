@@ -51,7 +51,10 @@ static int blas_check(cublasStatus_t s, const char *what)
     if (s == CUBLAS_STATUS_SUCCESS)
         return 0;
     return op_fail(s == CUBLAS_STATUS_ALLOC_FAILED ? ERR_NOMEM : ERR_DEVICE,
-                   "matmul: %s: %s", what, cublasLtGetStatusString(s));
+                   "%s: matmul: %s: %s%s", cuda_name(), what, cublasLtGetStatusString(s),
+                   s == CUBLAS_STATUS_ALLOC_FAILED || s == CUBLAS_STATUS_NOT_INITIALIZED
+                       ? ": lower micro_tokens, or free the device"
+                       : "");
 }
 
 static int open_library(void)
@@ -62,6 +65,16 @@ static int open_library(void)
         rc = blas_check(cublasLtCreate(&lt.handle), "open cuBLASLt");
     if (!rc && !lt.workspace)
         rc = cuda_check(cudaMalloc(&lt.workspace, WORKSPACE), "workspace of cuBLASLt");
+    return rc;
+}
+
+int cuda_open_products(void)
+{
+    int rc;
+
+    pthread_mutex_lock(&lt.lock);
+    rc = open_library();
+    pthread_mutex_unlock(&lt.lock);
     return rc;
 }
 

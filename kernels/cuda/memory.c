@@ -4,7 +4,10 @@
  * through a pinned buffer of two halves, so that the host need not wait for the device: a
  * half is filled again only when the event recorded behind its last copy has passed. Large
  * ones go directly; CUDA stages what is not pinned before it returns, so in both cases the
- * caller may reuse its memory at once. copy_out waits for all that was queued. */
+ * caller may reuse its memory at once. copy_out waits for all that was queued.
+ *
+ * What was reserved (reserve.c) is given out first; beyond it, and where nothing was, each
+ * block is CUDA's own. */
 #include <pthread.h>
 #include <string.h>
 
@@ -26,16 +29,19 @@ static size_t scratch_bytes;
 
 void *cuda_alloc(size_t bytes)
 {
-    void *p = NULL;
+    void *p;
 
-    if (cuda_ready() || cuda_check(cudaMalloc(&p, bytes ? bytes : 1), "device memory"))
+    if (cuda_ready())
+        return NULL;
+    p = cuda_block_take(bytes);
+    if (!p && cuda_check(cudaMalloc(&p, bytes ? bytes : 1), "device memory"))
         return NULL;
     return p;
 }
 
 void cuda_release(void *p)
 {
-    if (p && !cuda_ready())
+    if (p && !cuda_block_give(p) && !cuda_ready())
         cuda_check(cudaFree(p), "free device memory");
 }
 
@@ -120,6 +126,16 @@ int cuda_fill_zero(void *device, size_t bytes)
     return cuda_check(cudaMemsetAsync(device, 0, bytes, cuda_stream()), "fill");
 }
 
+/* Scratch of so many bytes; 0: none. With the lock held. */
+static void resize_scratch(size_t want)
+{
+    cuda_release(scratch); /* what is queued comes before what others queue there later */
+    scratch_bytes = 0;
+    scratch = want ? cuda_alloc(want) : NULL;
+    if (scratch)
+        scratch_bytes = want;
+}
+
 void *cuda_scratch(size_t bytes)
 {
     void *p = NULL;
@@ -127,16 +143,52 @@ void *cuda_scratch(size_t bytes)
     if (cuda_ready())
         return NULL;
     pthread_mutex_lock(&scratch_lock);
-    if (bytes > scratch_bytes) {
-        size_t want = bytes + bytes / 4;
-
-        cuda_release(scratch); /* waits for what is queued */
-        scratch_bytes = 0;
-        scratch = cuda_alloc(want);
-        if (scratch)
-            scratch_bytes = want;
-    }
+    if (bytes > scratch_bytes)
+        resize_scratch(bytes + bytes / 4);
     p = scratch_bytes ? scratch : NULL;
     pthread_mutex_unlock(&scratch_lock);
     return p;
+}
+
+/* ---- at once ---- */
+
+int cuda_in_step;
+
+void cuda_step(int begins)
+{
+    cuda_in_step = begins;
+}
+
+int cuda_memory(size_t *left, size_t *all)
+{
+    int rc = cuda_ready();
+
+    *left = *all = 0;
+    if (!rc)
+        rc = cuda_check(cudaMemGetInfo(left, all), "ask for its memory");
+    *left += rc ? 0 : cuda_blocks_bytes();
+    return rc;
+}
+
+int cuda_reserve(size_t bytes, size_t scratch_want)
+{
+    int rc = cuda_ready();
+
+    if (!rc)
+        rc = cuda_open_products();
+    pthread_mutex_lock(&ring.lock);
+    if (!rc)
+        rc = open_ring();
+    pthread_mutex_unlock(&ring.lock);
+    pthread_mutex_lock(&scratch_lock);
+    if (!rc)
+        resize_scratch(0); /* it may lie in the range that is given up */
+    if (!rc)
+        rc = cuda_blocks_open(bytes + scratch_want);
+    if (!rc)
+        resize_scratch(scratch_want);
+    if (!rc && scratch_want && !scratch)
+        rc = ERR_NOMEM;
+    pthread_mutex_unlock(&scratch_lock);
+    return rc;
 }

@@ -106,6 +106,7 @@ extern "C" {
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *h)
 {
     CALL(cublasLtCreate, CUBLAS_STATUS_NOT_INITIALIZED)
+    outside_steps("cublasLtCreate");
     *h = (cublasLtHandle_t) new char;
     return CUBLAS_STATUS_SUCCESS;
 }

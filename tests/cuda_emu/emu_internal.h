@@ -42,6 +42,8 @@ typedef std::lock_guard<std::recursive_mutex> guard;
 
 /* Does this call fail? (EMU_FAIL, emu_fail_at) */
 bool injected(const char *call);
+/* Ends the program when a step of training runs. */
+void outside_steps(const char *call);
 
 } // namespace emu
 #endif

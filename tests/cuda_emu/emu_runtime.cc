@@ -176,13 +176,34 @@ bool launch_fails()
 /* ---- the CUDA runtime: only what is called; add a call when the back end wants it ---- */
 
 using namespace emu;
-static std::map<const void *, size_t> pinned;
+static std::map<const void *, size_t> pinned, sizes; /* host's, device's */
 
 static bool is_pinned(const void *p)
 {
     auto i = pinned.upper_bound(p);
     return i != pinned.begin() && (const char *)p < (const char *)(--i)->first + i->second;
 }
+
+/* How much memory the device has: EMU_MEMORY, in MiB. */
+static size_t used_bytes;
+static size_t all_bytes()
+{
+    const char *s = getenv("EMU_MEMORY");
+
+    return (s ? strtoul(s, nullptr, 0) : 16384) << 20;
+}
+
+/* A call that takes memory from the system or gives it back, or makes what does: never
+ * inside a step of training (the back end says when one runs). */
+extern "C" int cuda_in_step __attribute__((weak));
+namespace emu
+{
+void outside_steps(const char *call)
+{
+    if (&cuda_in_step && cuda_in_step)
+        fail(nullptr, 0, "%s inside a step: everything must have been reserved", call);
+}
+} // namespace emu
 
 /* The first line of every call: what fails on request. */
 #define CALL(name, error)                                                                  \
@@ -238,17 +259,20 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
     snprintf(p->name, sizeof p->name, "emulated GPU %d", device);
     p->major = capability / 10;
     p->minor = capability % 10;
-    p->totalGlobalMem = (size_t)16 << 30;
+    p->totalGlobalMem = all_bytes();
     p->multiProcessorCount = 2;
     return cudaSuccess;
 }
 cudaError_t cudaMalloc(void **p, size_t n)
 {
     CALL(cudaMalloc, cudaErrorMemoryAllocation)
+    outside_steps("cudaMalloc");
     open_memory hold_open;
-    *p = device_memory(n);
+    *p = used_bytes + n > all_bytes() ? nullptr : device_memory(n);
     if (!*p)
         return failed(cudaErrorMemoryAllocation);
+    sizes[*p] = n;
+    used_bytes += n;
     memset(*p, 0xff, n);
     region_add(*p, n);
     return cudaSuccess;
@@ -256,17 +280,21 @@ cudaError_t cudaMalloc(void **p, size_t n)
 cudaError_t cudaFree(void *p)
 {
     CALL(cudaFree, cudaErrorUnknown)
+    outside_steps("cudaFree");
     drain_all();
     if (!p)
         return cudaSuccess;
     if (!region_remove(p))
         return failed(cudaErrorInvalidValue);
+    used_bytes -= sizes[p];
+    sizes.erase(p);
     device_memory_free(p);
     return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void **p, size_t n)
 {
     CALL(cudaMallocHost, cudaErrorMemoryAllocation)
+    outside_steps("cudaMallocHost");
     if (posix_memalign(p, 4096, n ? n : 1))
         return failed(cudaErrorMemoryAllocation);
     pinned[*p] = n;
@@ -282,8 +310,9 @@ cudaError_t cudaFreeHost(void *p)
 }
 cudaError_t cudaMemGetInfo(size_t *left, size_t *all)
 {
-    *all = (size_t)16 << 30;
-    *left = (size_t)15 << 30;
+    CALL(cudaMemGetInfo, cudaErrorUnknown)
+    *all = all_bytes();
+    *left = *all - used_bytes;
     return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind kind,

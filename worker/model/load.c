@@ -127,11 +127,10 @@ static int make_flags(struct model *m, const struct match *match, struct err *e)
     return 0;
 }
 
-static int make_memory(struct model *m, struct match *match, struct err *e)
+static int make_parameters(struct model *m, struct match *match, struct err *e)
 {
     const struct backend *b = m->options.backend;
     size_t n = 0;
-    int rc;
 
     map_params(m, match);
     if (place(m, NULL, &n, 0))
@@ -139,17 +138,25 @@ static int make_memory(struct model *m, struct match *match, struct err *e)
     m->data_block = b->alloc(n ? n * sizeof(float) : sizeof(float));
     if (!m->data_block)
         return no_memory(m, "parameters", n * sizeof(float), e);
-    place(m, m->data_block, &n, 0);
+    return place(m, m->data_block, &n, 0);
+}
+
+static int make_memory(struct model *m, struct match *match, struct err *e)
+{
+    static float nothing; /* where a plan's gradients are said to lie; never touched */
+    int rc = m->options.plan ? 0 : make_parameters(m, match, e);
+
     for (size_t i = 0; i < m->n_params; i++) {
         struct param *p = &m->param[i];
 
         p->trainable = m->options.trainable;
+        p->grad = m->options.plan && m->options.trainable ? &nothing : NULL;
         p->pack[0].version = p->pack[1].version = 1;
         m->info.parameters += (long)elements(p);
     }
-    if (!m->options.trainable)
-        return 0;
-    rc = make_gradients(m, e);
+    if (rc || !m->options.trainable)
+        return rc;
+    rc = m->options.plan ? 0 : make_gradients(m, e);
     return rc ? rc : make_flags(m, match, e);
 }
 
@@ -450,6 +457,20 @@ static int keep_header(struct model *m, const struct weights *w, struct err *e)
     return header && (m->metadata || !s->metadata) ? 0 : no_memory(m, "the header", 0, e);
 }
 
+/* What a plan does without. */
+static int load_contents(struct model *m, const struct match *match, struct err *e)
+{
+    int rc = read_weights(m, match, e);
+
+    if (!rc)
+        rc = make_new_heads(m, e);
+    if (!rc)
+        rc = keep_bytes(m, m->weights, e);
+    if (!rc)
+        rc = keep_header(m, m->weights, e);
+    return !rc && m->options.trainable ? files_read(m, e) : rc;
+}
+
 static int load(struct model *m, struct err *e)
 {
     struct match match;
@@ -466,22 +487,14 @@ static int load(struct model *m, struct err *e)
         rc = match_weights(m, m->weights, &match, e);
     if (!rc)
         rc = make_memory(m, &match, e);
-    if (!rc)
-        rc = read_weights(m, &match, e);
-    if (!rc)
-        rc = make_new_heads(m, e);
-    if (!rc)
-        rc = keep_bytes(m, m->weights, e);
-    if (!rc)
-        rc = keep_header(m, m->weights, e);
+    if (!rc && !m->options.plan)
+        rc = load_contents(m, &match, e);
     if (!rc)
         rc = index_layers(m, &match, e);
-    if (!rc && m->options.trainable)
-        rc = files_read(m, e);
     if (rc)
         return rc;
     index_model(m);
-    if (m->options.trainable || !is_host(m->options.backend)) {
+    if (m->options.trainable || m->options.plan || !is_host(m->options.backend)) {
         weights_close(m->weights); /* nothing lies in its map */
         m->weights = NULL;
     }

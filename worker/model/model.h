@@ -55,6 +55,7 @@ struct model_options {
     enum pooling pooling; /* resolve with model_default_pooling() first, if not given */
     int value_head;       /* add value_head.{weight,bias}: (B, 1), when not in the file */
     int trainable;        /* make gradients */
+    int plan;             /* shapes alone, for model_plan(): no memory, nothing is read */
     int keep_head;        /* 1: take the file's head where it fits; 0: always a new one */
     double dropout;       /* -1: as in config.json; else used at every site */
     /* Of the matrix products; the last linear of a classifier, reward or value head is

@@ -184,7 +184,7 @@ static void read_precision(struct reading *r)
 
     if (r->s->resources.precision == ASK_FP16)
         problems_add(r->p, at, mend, "matrix products are done in f32 or bf16");
-    if (r->s->resources.precision == ASK_BF16 && b && !b->bf16()) {
+    if (r->s->resources.precision == ASK_BF16 && b && b->devices() && !b->bf16()) {
         spec_place(r->s, at, where);
         problems_warn(r->p, where, mend,
                       "nothing here multiplies bf16 numbers: they are rounded and "
@@ -199,10 +199,6 @@ static void read_resources(struct reading *r)
 
     opt_defaults(resource_options, o);
     opt_apply(resource_options, o, at, r->s->folder, NULL, &r->s->arena, r->p);
-    if (*backend_reason(spec_device(r->s)))
-        problems_add(r->p, node_get(at, "device"), "device: auto",
-                     "device \"%s\" cannot be used here: %s", spec_device(r->s),
-                     backend_reason(spec_device(r->s)));
     read_precision(r);
     spec_check_slurm(r);
 }

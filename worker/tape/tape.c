@@ -94,6 +94,12 @@ size_t tape_peak(const struct tape *t)
     return step_peak(&t->memory);
 }
 
+void tape_reserve(struct tape *t, size_t bytes)
+{
+    if (bytes > t->memory.planned)
+        t->memory.planned = bytes;
+}
+
 int tape_fail(struct tape *t, int code, const char *fmt, ...)
 {
     char text[ERR_MSG_MAX];

@@ -63,6 +63,10 @@ void tape_free(struct tape *t);
 void tape_reset(struct tape *t, enum tape_mode mode);
 int tape_result(const struct tape *t, struct err *e);
 
+/* What a plan of this tape would have counted: its memory is then taken at the next reset,
+ * in one piece. */
+void tape_reserve(struct tape *t, size_t bytes);
+
 /* Dropout of this step: key as in op.h; every call site takes the next site number, in
  * program order, so training and recomputation agree. Off until this is called after
  * tape_reset(), and in mode INFER. A plan calls it too: dropout needs memory. */

@@ -152,9 +152,11 @@ int job_open(struct job *j, const struct spec *spec, const struct comm *comm, in
     j->comm = comm;
     j->K = (int)spec->task.labels.n;
     j->backend = backend_find(spec_device(spec));
-    if (!j->backend)
-        return err_set(e, ERR_DEVICE, "device \"%s\" cannot be used here: %s",
-                       spec_device(spec), backend_reason(spec_device(spec)));
+    if (!j->backend || *backend_reason(spec_device(spec))) {
+        err_set(e, ERR_DEVICE, "device \"%s\" cannot be used here: %s", spec_device(spec),
+                backend_reason(spec_device(spec)));
+        return err_mend(e, "set resources.device to auto or cpu");
+    }
     j->backend->set_threads(threads);
     r = load_data(j, e);
     if (!r && !j->data[SPLIT_TRAIN].n)

@@ -72,7 +72,7 @@ int loop_measure(struct loop *l, struct model *m, const struct sequences *s,
                  enum split split, float **logits, struct metric_list *out, struct err *e)
 {
     const struct dataset *d = &l->o.job->data[split];
-    struct infer_options o = {.micro_tokens = l->c->micro_tokens,
+    struct infer_options o = {.micro_tokens = l->micro_tokens,
                               .progress = infer_progress,
                               .arg = l,
                               .stop = l->o.stop,

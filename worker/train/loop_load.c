@@ -1,6 +1,7 @@
 /* Before the first step: options resolved to steps, sequences, tables, model, trainer, and
  * on resume the newest good checkpoint. Everything that can be wrong is found here. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -10,6 +11,7 @@
 #include "worker/ckpt/state.h"
 #include "worker/data/pack.h"
 #include "worker/train/loop_internal.h"
+#include "worker/train/memory.h"
 #include "worker/train/precision.h"
 
 static const struct stage_spec *needed(const struct loop *l, int need)
@@ -180,21 +182,25 @@ int loop_open_model(struct loop *l, const char *dir, enum loop_use use, struct m
     return model_open(out, dir, &o, e);
 }
 
+static int shards(const struct loop *l)
+{
+    return l->comm->world > 1 && l->o.job->spec->resources.shard_optimizer != SHARD_FALSE;
+}
+
 static int open_trainer(struct loop *l, struct err *e)
 {
     const struct common_options *c = l->c;
-    struct trainer_setup s = {
-        .model = l->model,
-        .comm = l->comm,
-        .stage = l->stage,
-        .run = &l->run,
-        .sequences = &l->train,
-        .optim = {c->lr, c->head_lr, c->beta1, c->beta2, c->eps, c->weight_decay,
-                  l->comm->world > 1 &&
-                      l->o.job->spec->resources.shard_optimizer != SHARD_FALSE},
-        .clip = c->clip,
-        .dropout = c->dropout != 0,
-        .micro_tokens = c->micro_tokens};
+    struct trainer_setup s = {.model = l->model,
+                              .comm = l->comm,
+                              .stage = l->stage,
+                              .run = &l->run,
+                              .sequences = &l->train,
+                              .optim = {c->lr, c->head_lr, c->beta1, c->beta2, c->eps,
+                                        c->weight_decay, shards(l)},
+                              .clip = c->clip,
+                              .dropout = c->dropout != 0,
+                              .micro_tokens = l->micro_tokens,
+                              .step_bytes = l->step_bytes};
     int r;
 
     sched_init(&s.sched, (enum schedule)c->schedule, c->warmup, l->total);
@@ -272,6 +278,87 @@ static int load_data(struct loop *l, struct err *e)
     return r;
 }
 
+/* ---- device memory ---- */
+
+/* The smallest micro-batch that a rank has chosen is everybody's. */
+static int agree_parts(struct loop *l, struct err *e)
+{
+    long *all = mem_array((size_t)l->comm->world, sizeof *all);
+    int r = comm_agree(l->comm,
+                       all ? 0 : err_set(e, ERR_NOMEM, "memory plan: out of memory"), e);
+
+    if (!r)
+        r = l->comm->all_gather(l->comm, &l->micro_tokens, sizeof *all, all, e);
+    for (int k = 0; !r && k < l->comm->world; k++)
+        if (all[k] < l->micro_tokens)
+            l->micro_tokens = all[k];
+    mem_free(all);
+    return r;
+}
+
+static int reserve(struct loop *l, const struct memory_request *r,
+                   const struct memory_plan *p, size_t left, size_t all, struct err *e)
+{
+    const struct backend *b = r->backend;
+    char device[256];
+
+    if (p->peak <= left && !b->reserve(p->peak - p->buffers, p->scratch)) {
+        l->step_bytes = p->step;
+        return 0;
+    }
+    b->describe(device, sizeof device);
+    if (p->peak <= left)
+        snprintf(device, sizeof device, "%s", b->error());
+    return memory_explain(r, p, device, left, all, e);
+}
+
+/* On a device: how much of it the stage needs, and that is taken before anything else. */
+static int reserve_device(struct loop *l, struct err *e)
+{
+    const struct spec *spec = l->o.job->spec;
+    const struct sequences none = {0};
+    struct memory_request r = {.spec = spec,
+                               .stage = l->o.stage,
+                               .shape = &l->shape,
+                               .backend = l->o.job->backend,
+                               .precision = l->precision,
+                               .ranks = l->comm->world,
+                               .shard = shards(l),
+                               .train = &l->train,
+                               .validation = &l->validation,
+                               .test = &none,
+                               .steps = l->total};
+    struct memory_plan p = {0};
+    size_t left, all;
+    char size[32];
+    int rc = 0;
+
+    l->micro_tokens = l->c->micro_tokens;
+    if (r.backend->memory(&left, &all))
+        rc = err_set(e, ERR_DEVICE, "%s", r.backend->error());
+    rc = comm_agree(l->comm, rc, e);
+    if (rc || !all || !l->stage->loss)
+        return rc;
+    rc = memory_plan_device(&r, all, &p, e);
+    l->micro_tokens = p.micro_tokens;
+    rc = comm_agree(l->comm, rc, e);
+    if (!rc)
+        rc = agree_parts(l, e);
+    if (rc)
+        return rc;
+    if (l->micro_tokens != p.micro_tokens) {
+        r.micro_tokens = l->micro_tokens;
+        rc = memory_plan(&r, &p, e);
+    }
+    if (!rc)
+        rc = reserve(l, &r, &p, left, all, e);
+    if (!rc)
+        log_info("%s: %s of device memory reserved, at most %ld tokens at once",
+                 l->o.stage->name, str_bytes(size, sizeof size, (double)p.peak),
+                 l->micro_tokens);
+    return comm_agree(l->comm, rc, e);
+}
+
 static int load_model(struct loop *l, struct err *e)
 {
     int r = 0;
@@ -335,6 +422,7 @@ int loop_load(struct loop *l, struct err *e)
     r = comm_agree(l->comm, r, e);
     if (r)
         return r;
+    r = reserve_device(l, e);
     /* Tables come before the model they serve: the peak is one model less. */
     if (!r && l->stage->prepare)
         r = l->stage->prepare(&l->run, e);

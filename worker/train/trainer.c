@@ -81,6 +81,7 @@ int trainer_open(struct trainer **out, const struct trainer_setup *s, struct err
     t->tape = tape_new(t->backend, e);
     if (!t->tape)
         goto fail;
+    tape_reserve(t->tape, s->step_bytes);
     t->ahead = ahead_new(s->sequences, e);
     if (!t->ahead)
         goto fail;
@@ -634,8 +635,8 @@ static int update(struct trainer *t, struct step_result *out, double factor, str
     return optim_step(&t->optim, factor, scale, e);
 }
 
-int trainer_step(struct trainer *t, long step, const uint32_t *example, size_t n,
-                 struct step_result *out, struct err *e)
+static int run_step(struct trainer *t, long step, const uint32_t *example, size_t n,
+                    struct step_result *out, struct err *e)
 {
     const struct trainer_setup *s = &t->setup;
     uint64_t key = rng_key(s->run->seed, RNG_DROPOUT, (uint64_t)step, 0);
@@ -670,5 +671,16 @@ int trainer_step(struct trainer *t, long step, const uint32_t *example, size_t n
     clock_part(t, out, PART_OPTIMIZER);
     if (!r && !out->bad && s->stage->after_step)
         s->stage->after_step(s->run, &out->metrics);
+    return r;
+}
+
+int trainer_step(struct trainer *t, long step, const uint32_t *example, size_t n,
+                 struct step_result *out, struct err *e)
+{
+    int r;
+
+    t->backend->step(1);
+    r = run_step(t, step, example, n, out, e);
+    t->backend->step(0);
     return r;
 }

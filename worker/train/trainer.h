@@ -51,6 +51,7 @@ struct trainer_setup {
     double clip;       /* 0: off */
     int dropout;       /* the model was opened with dropout: forward passes must agree */
     long micro_tokens; /* 0: TRAINER_MICRO_TOKENS */
+    size_t step_bytes; /* step memory to take at once; 0: as it is needed */
 };
 
 struct step_result {

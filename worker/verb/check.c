@@ -13,8 +13,8 @@
 #include "worker/spec/spec.h"
 #include "worker/stage/stage.h"
 #include "worker/tok/tok.h"
+#include "worker/train/memory.h"
 #include "worker/train/precision.h"
-#include "worker/verb/memory.h"
 #include "worker/verb/verb.h"
 
 enum { STAGES_SHOWN = 64 };
@@ -55,7 +55,9 @@ struct plan {
     struct problems problems;
     struct dataset data[SPLITS];
     struct tok *tok;
-    const struct backend *backend;
+    const struct backend *backend; /* on a login node: that of its processors */
+    const char *absent;  /* why the device that the job names is not here; or NULL */
+    size_t device_bytes; /* memory of the device; 0: none, or not here */
     enum op_precision precision; /* what a run started now would take */
     double speedup;              /* of bf16, where that was measured; else 0 */
     struct encode_spec encode;
@@ -161,7 +163,9 @@ static int plan_memory(struct plan *c, struct stage_plan *t,
                                .steps = t->steps,
                                .data = c->data_bytes};
 
-    return memory_plan(&r, &t->memory, e);
+    if (!c->absent && !c->device_bytes)
+        return memory_plan(&r, &t->memory, e);
+    return memory_plan_device(&r, c->device_bytes, &t->memory, e);
 }
 
 static int plan_stage(struct plan *c, const struct stage_spec *st, struct err *e)
@@ -211,9 +215,32 @@ static int plan_briefly(struct plan *c, struct err *e)
     return rc;
 }
 
+/* Where to compute. A device that is not here is planned for all the same: this may be a
+ * login node. */
+static int find_device(struct plan *c, struct err *e)
+{
+    const char *name = spec_device(&c->spec), *reason = backend_reason(name);
+    size_t left;
+
+    c->backend = backend_find(*reason ? "cpu" : name);
+    c->backend->set_threads((int)c->spec.resources.threads);
+    if (*reason) {
+        c->absent = reason;
+        problems_warn(&c->problems, c->spec.file,
+                      "start the job where it can, or set device: auto",
+                      "device \"%s\" cannot be used on this machine: %s", name, reason);
+        return 0;
+    }
+    if (c->backend->memory(&left, &c->device_bytes))
+        return err_set(e, ERR_DEVICE, "%s", c->backend->error());
+    return 0;
+}
+
 static void choose_precision(struct plan *c)
 {
-    if (c->spec.resources.precision == ASK_AUTO)
+    if (c->spec.resources.precision == ASK_AUTO && c->absent)
+        c->precision = PRECISION_BF16; /* measured there; this needs more memory */
+    else if (c->spec.resources.precision == ASK_AUTO)
         c->precision = precision_auto(c->backend, &c->speedup);
     else
         c->precision = (enum op_precision)(c->spec.resources.precision - ASK_F32);
@@ -235,8 +262,10 @@ static void make_plan(struct plan *c)
     check_tokens(c);
     if (c->problems.errors)
         return;
-    c->backend = backend_find(spec_device(&c->spec));
-    c->backend->set_threads((int)c->spec.resources.threads);
+    if (find_device(c, &e)) {
+        problems_add(&c->problems, NULL, e.mend, "%s", e.msg);
+        return;
+    }
     if (c->brief) {
         if (plan_briefly(c, &e))
             problems_add(&c->problems, node_get(c->spec.root, "model"), e.mend, "%s",
@@ -286,7 +315,7 @@ static void print_memory(const struct plan *c)
 {
     char m[40];
 
-    printf("\n%-10s", "memory");
+    printf("\n%-10s", c->absent || c->device_bytes ? "device" : "memory");
 #define X(part) printf(" %10s", #part);
     MEMORY_PARTS(X)
 #undef X
@@ -302,12 +331,30 @@ static void print_memory(const struct plan *c)
     }
 }
 
+/* What lies where, and in how large parts. */
+static void print_device(const struct plan *c)
+{
+    char host[40], all[40];
+
+    printf("\n");
+    for (size_t i = 0; i < c->n; i++)
+        printf("%-10s at most %ld tokens at once; program, data and exchange (%s) in the "
+               "host's memory\n",
+               c->stage[i].stage->name, c->stage[i].memory.micro_tokens,
+               str_bytes(host, sizeof host, (double)c->stage[i].memory.host));
+    if (c->device_bytes)
+        printf("%-10s %s\n", "of", str_bytes(all, sizeof all, (double)c->device_bytes));
+}
+
 static void print_plan(const struct plan *c)
 {
     const struct spec *s = &c->spec;
     char line[256], a[40], b[40], m[40];
 
-    c->backend->describe(line, sizeof line);
+    if (c->absent)
+        snprintf(line, sizeof line, "%s, not on this machine", spec_device(s));
+    else
+        c->backend->describe(line, sizeof line);
     printf("job     %s: %zu stage%s, seed %ld%s\n", s->name, s->n_stages,
            s->n_stages == 1 ? "" : "s", s->seed, s->seeds > 1 ? " and on" : "");
     printf("model   %s: %s, %ld layers of width %ld, %s parameters\n", s->model,
@@ -321,6 +368,8 @@ static void print_plan(const struct plan *c)
     printf("math    matrix products in %s", model_precision_names[c->precision]);
     if (c->speedup > 0)
         printf(" (auto: bf16 is %.2f times as fast as f32)", c->speedup);
+    else if (c->spec.resources.precision == ASK_AUTO && c->absent)
+        printf(" (auto: measured where it starts)");
     else if (c->spec.resources.precision == ASK_AUTO)
         printf(" (auto: no instructions for bf16)");
     printf("\n\n");
@@ -341,8 +390,11 @@ static void print_plan(const struct plan *c)
         printf("%s\n", st->n_needs ? "" : "-");
     }
     print_memory(c);
-    printf("\npeak memory per rank: about %s\n",
-           str_bytes(m, sizeof m, (double)peak_bytes(c)));
+    if (c->absent || c->device_bytes)
+        print_device(c);
+    printf("\npeak memory per rank: about %s%s\n",
+           str_bytes(m, sizeof m, (double)peak_bytes(c)),
+           c->absent || c->device_bytes ? " of device memory" : "");
 }
 
 static void write_stage_json(const struct plan *c, const struct stage_plan *t,
@@ -371,6 +423,9 @@ static void write_stage_json(const struct plan *c, const struct stage_plan *t,
     json_number(out, t->tokens_per_epoch);
     str_add(out, ", \"tokens\": ");
     json_number(out, t->tokens);
+    if (c->absent || c->device_bytes)
+        str_addf(out, ", \"host_bytes\": %zu, \"micro_tokens\": %ld", t->memory.host,
+                 t->memory.micro_tokens);
     str_addf(out, ", \"memory\": {\"when\": \"%s\"", t->memory.when);
 #define X(part) str_addf(out, ", \"" #part "\": %zu", t->memory.part);
     MEMORY_PARTS(X)

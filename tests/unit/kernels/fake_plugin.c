@@ -57,6 +57,21 @@ static int fake_fill(void *p, size_t bytes)
     (void)bytes;
     return -1;
 }
+static int fake_memory(size_t *left, size_t *all)
+{
+    *left = *all = 0;
+    return -1;
+}
+static int fake_reserve(size_t bytes, size_t scratch)
+{
+    (void)bytes;
+    (void)scratch;
+    return -1;
+}
+static void fake_step(int begins)
+{
+    (void)begins;
+}
 static void fake_pack_free(struct op_pack *p)
 {
     (void)p;
@@ -91,6 +106,9 @@ const struct backend *FAKE_NAME(void)
                                .copy_in = fake_copy,
                                .copy_out = fake_copy,
                                .fill_zero = fake_fill,
+                               .memory = fake_memory,
+                               .reserve = fake_reserve,
+                               .step = fake_step,
                                .pack_free = fake_pack_free,
                                .error = fake_error,
 #define X(op) .op = fake_##op,

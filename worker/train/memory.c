@@ -4,7 +4,7 @@
  * order of rows is known. Of an embedding table's gradient and moments only the pages of
  * rows with tokens in the run ever exist (worker/train/optim.c). What the program and the
  * data take is measured in this process, which has loaded the same. */
-#include "worker/verb/memory.h"
+#include "worker/train/memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +19,9 @@
 enum { TILE = 16, HUGE_PAGE = 2 << 20 };
 static const size_t least_scratch = 3 << 19, fixed_scratch = 5 << 19;
 static const size_t thread_scratch = 3 << 20;
+/* On a device: of libraries and copies, beside what is reserved; of a parameter, for lists
+ * and for blocks' alignment; what steps differ by that have as many tokens. */
+static const size_t device_fixed = 40 << 20, device_item = 4096, device_slack = 16;
 
 /* ---- this process -------------------------------------------------------------------- */
 
@@ -108,7 +111,7 @@ static void cut(const struct sequences *s, const uint32_t *seq, size_t m, size_t
 
 static size_t micro_tokens(const struct memory_request *r)
 {
-    long micro = r->stage->common.micro_tokens;
+    long micro = r->micro_tokens ? r->micro_tokens : r->stage->common.micro_tokens;
 
     return micro ? (size_t)micro : TRAINER_MICRO_TOKENS;
 }
@@ -309,8 +312,12 @@ static int table_bytes(const struct memory_request *r, const struct param *p,
                        const unsigned char *met, size_t *bytes, struct err *e)
 {
     size_t rows = (size_t)p->rows;
-    unsigned char *seen = mem_alloc(rows);
+    unsigned char *seen;
 
+    *bytes = rows * (size_t)p->cols * sizeof(float);
+    if (r->device)
+        return 0;
+    seen = mem_alloc(rows);
     if (!seen)
         return err_set(e, ERR_NOMEM, "memory plan: out of memory");
     if (!strcmp(p->name, "embed.word"))
@@ -332,6 +339,11 @@ static size_t packed_bytes(const struct memory_request *r, const struct param *p
 
     if (p->touched || p->rows < 2 || p->cols < 2)
         return 0;
+    if (r->device) /* two copies of two-byte numbers, rows of a multiple of 16 bytes */
+        return r->precision == PRECISION_F32
+                   ? 0
+                   : (p->trainable ? 2 : 1) * (size_t)p->rows * ((size_t)p->cols + 7) / 8 *
+                         8 * sizeof(uint16_t);
     if (r->precision == PRECISION_BF16)
         return (p->trainable ? 2 : 1) * n *
                (r->backend->bf16() ? sizeof(uint16_t) : sizeof(float));
@@ -359,6 +371,21 @@ static void add_state(const struct memory_request *r, const struct param *p, siz
     }
 }
 
+/* On a device operators want room for the operands of a weight's gradient, or for partial
+ * sums of about that size; the optimizer, for flags of rows and its list. */
+static void plan_scratch(const struct param *p, struct memory_plan *out)
+{
+    size_t operands = out->tokens * (size_t)(p->rows + p->cols) * sizeof(float);
+
+    if (p->touched) {
+        out->buffers += (size_t)p->rows;
+        return;
+    }
+    if (operands > out->scratch)
+        out->scratch = operands;
+    out->buffers += device_item;
+}
+
 static int plan_parameters(const struct memory_request *r, struct model *m,
                            const unsigned char *met, size_t kept, struct memory_plan *out,
                            struct err *e)
@@ -371,6 +398,8 @@ static int plan_parameters(const struct memory_request *r, struct model *m,
         size_t state = size;
         int rc;
 
+        if (r->device)
+            plan_scratch(&p[i], out);
         out->parameters += p[i].rows * p[i].cols;
         out->weights += size;
         out->packed += packed_bytes(r, &p[i], kept);
@@ -397,6 +426,26 @@ static size_t scratch_bytes(const struct memory_request *r, size_t weights)
            threads * thread;
 }
 
+/* What a stage pools by: its own word, that of the stage whose model it starts from, or the
+ * checkpoint's. */
+static int find_pooling(const struct spec *s, const struct stage_spec *st,
+                        enum pooling *out, struct err *e)
+{
+    struct stage_shape shape = {0};
+    int need;
+
+    while (st->common.pooling < 0) {
+        need = st->stage->init_from ? st->stage->init_from(st->config, s, st) : -1;
+        if (need < 0) {
+            st->stage->shape(st->config, s, &shape);
+            return model_default_pooling(s->model, shape.head, out, e);
+        }
+        st = &s->stage[st->needs[need]];
+    }
+    *out = (enum pooling)st->common.pooling;
+    return 0;
+}
+
 static int open_model(const struct memory_request *r, struct model **out, struct err *e)
 {
     const struct common_options *o = &r->stage->common;
@@ -404,26 +453,27 @@ static int open_model(const struct memory_request *r, struct model **out, struct
         .backend = r->backend,
         .head = r->shape->head,
         .outputs = r->shape->head == HEAD_CLASSIFY ? (long)r->spec->task.labels.n : 1,
-        .pooling = (enum pooling)o->pooling,
         .value_head = r->shape->value_head,
         .trainable = r->stage->stage->loss != NULL,
         .keep_head = 0,
         .dropout = o->dropout,
+        .plan = r->device,
         .precision = r->precision,
         .seed = (uint64_t)r->spec->seed};
-    int rc = o->pooling >= 0
-                 ? 0
-                 : model_default_pooling(r->spec->model, r->shape->head, &m.pooling, e);
+    int rc = find_pooling(r->spec, r->stage, &m.pooling, e);
 
     return rc ? rc : model_open(out, r->spec->model, &m, e);
 }
 
 static void add_up(const struct memory_request *r, struct memory_plan *p)
 {
-    p->peak = 0;
+    p->peak = p->host = 0;
 #define X(part) p->peak += p->part;
     MEMORY_PARTS(X)
 #undef X
+    if (r->device)
+        p->host = p->program + p->data + p->exchange;
+    p->peak -= p->host;
     p->when = !r->stage->stage->loss ? "measuring"
               : p->evaluation        ? "evaluation"
                                      : "training";
@@ -444,6 +494,7 @@ static int plan_steps(const struct memory_request *r, struct model *m,
         rc = heaviest_inference(r, split, infer, e);
     if (!rc)
         rc = dry_run(m, split, infer, 0, &p->evaluation, e);
+    p->tokens = step->tokens > infer->tokens ? step->tokens : infer->tokens;
     return rc ? rc
               : plan_parameters(
                     r, m, met,
@@ -471,7 +522,15 @@ int memory_plan(const struct memory_request *r, struct memory_plan *out, struct 
         rc = plan_steps(r, m, out, &step, &infer, met, e);
     out->program = memory_of_files();
     out->data = r->data + sequences_bytes(r->train) + sequences_bytes(r->validation);
-    out->buffers += scratch_bytes(r, out->weights);
+    if (r->device) {
+        out->scratch += out->buffers;
+        out->buffers = out->scratch + device_fixed;
+        out->step += out->step / device_slack;
+        out->evaluation += out->evaluation / device_slack;
+    } else {
+        out->buffers += scratch_bytes(r, out->weights);
+    }
+    out->micro_tokens = (long)micro_tokens(r);
     add_up(r, out);
     model_close(m);
     mem_free(met);

@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Device memory on the emulated back end: reserved before the first step (an allocation
+# inside a step ends the program, tests/cuda_emu/emu_runtime.cc), micro-batches cut so that
+# a stage fits, and an explanation with its mends where it does not. Every allocation that
+# fails, the first, the second, ... until a run meets none, ends with a line that names the
+# host and the device. `hone check` plans for a device that is not on its machine.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
+plugin=$HONE_TESTS/hone-cuda-emu.so
+[ -e "$plugin" ] || { echo "skipped: the emulated back end is not built"; exit 77; }
+command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
+
+dir=$(mktemp -d /tmp/hone-device-memory-XXXXXX)
+trap 'rm -rf "$dir"' EXIT
+python3 "$here/e2e/make_tiny.py" "$dir" --rows 200
+cd "$dir"
+export EMU_SEED=1 HONE_CUDA_PLUGIN=$plugin
+device=(--set resources.device=cuda --set resources.precision=f32)
+tiny=(--stage sft --set stages.sft.epochs=0.01 --set stages.sft.batch=4)
+
+fail() {
+    echo "FAILED: $1"
+    tail -5 "$2"
+    exit 1
+}
+
+# ---- the n-th allocation ----
+for call in cudaMalloc cudaMallocHost cublasLtCreate; do
+    n=0
+    while EMU_FAIL=$call:$n "$worker" job.yaml --out "$dir/$call-$n" "${device[@]}" \
+        "${tiny[@]}" >out 2>&1 && status=0 || status=$?; [ $status != 0 ]; do
+        [ $status = 1 ] || fail "$call:$n: exit $status" out
+        grep -q "^hone: .*device 0 of $(uname -n)" out || fail "$call:$n: no host, no device" out
+        grep -q "^  try: \|: lower micro_tokens, or free the device" out ||
+            fail "$call:$n: no mend" out
+        n=$((n + 1))
+        [ $n -lt 40 ] || fail "$call: never clean" out
+    done
+    [ $n -gt 0 ] || fail "$call: nothing failed" out
+    echo "$call: $n failures end with a reason"
+done
+
+# ---- what fits ----
+plan() { # MIB [options]: the plan as JSON
+    local memory=$1
+    shift
+    EMU_MEMORY=$memory "$worker" check job.yaml --json "${device[@]}" "$@" >plan.json \
+        2>plan.err || fail "check with $memory MiB" plan.err
+}
+field() {
+    python3 -c 'import json, sys
+s = json.load(open("plan.json"))["plan"]["stages"][0]
+print(eval(sys.argv[1], s))' "$1"
+}
+plan 16384 --set stages.sft.batch=200
+[ "$(field micro_tokens)" = 16384 ] || fail "all tokens at once" plan.json
+large=$(field peak_bytes)
+[ "$(field 'sum(v for k, v in memory.items() if k not in ("when", "program", "data", "exchange")) == peak_bytes')" = True ] ||
+    fail "the parts add up" plan.json
+plan 52 --set stages.sft.batch=200
+[ "$(field micro_tokens)" -lt 2048 ] || fail "smaller parts for a small device" plan.json
+[ "$(field peak_bytes)" -lt $((52 << 20)) ] && [ "$large" -gt $((52 << 20)) ] ||
+    fail "the plan fits" plan.json
+EMU_MEMORY=52 "$worker" job.yaml --out "$dir/small" "${device[@]}" --stage sft \
+    --set stages.sft.batch=200 --set stages.sft.epochs=0.01 >out 2>&1 || fail "small device" out
+grep -q 'of device memory reserved, at most [0-9]\{3,4\} tokens' out || fail "reserved" out
+
+# ---- what does not ----
+if EMU_MEMORY=52 "$worker" job.yaml --out "$dir/none" "${device[@]}" --stage sft \
+    --set stages.sft.batch=200 --set stages.sft.micro_tokens=16384 >out 2>&1; then
+    fail "too large a micro-batch goes unnoticed" out
+fi
+grep -q "stage sft needs .* for 16384 tokens at once (weights .*, activations .*); .* of 55 MB are free" out ||
+    fail "no explanation" out
+grep -q "^  try: micro_tokens: [0-9]* (.*B)" out || fail "no mend" out
+[ ! -e "$dir/none/sft/metrics.jsonl" ] || fail "a step was taken" out
+if EMU_MEMORY=20 "$worker" job.yaml --out "$dir/none3" "${device[@]}" "${tiny[@]}" >out 2>&1; then
+    fail "20 MiB go unnoticed" out
+fi
+grep -q "^  try: take a device with more memory" out || fail "no last mend" out
+
+# ---- a login node ----
+HONE_CUDA_PLUGIN=$dir/absent.so "$worker" check job.yaml --set resources.device=cuda \
+    >out 2>&1 || fail "check on a login node" out
+grep -q 'warning: device "cuda" cannot be used on this machine' out || fail "a warning" out
+grep -q '^device *program .* evaluation' out || fail "the table" out
+grep -q 'of device memory$' out || fail "the peak" out
+if HONE_CUDA_PLUGIN=$dir/absent.so "$worker" job.yaml --out "$dir/none2" \
+    --set resources.device=cuda >out 2>&1; then
+    fail "a run without the device" out
+fi
+grep -q 'device "cuda" cannot be used here: the plug-in .* is absent' out || fail "why" out
+echo "plans, choices and explanations are right"
