@@ -409,6 +409,7 @@ void daemon_init(struct daemon *d, struct io *io, struct store *store, const cha
     gpus_find(getenv("CUDA_VISIBLE_DEVICES"), "/proc/driver/nvidia/gpus",
               &d->resources.gpus);
     d->resources.memory = machine_memory();
+    d->limits.disk_least = 1 << 30;
     access_self(&d->self);
     io->events = &events;
     io->ctx = d;

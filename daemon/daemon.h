@@ -31,6 +31,11 @@ struct tail;
 
 enum { PAST_MAX = 32, CHECK_LIMIT = 900 };
 
+/* What the owner of the daemon allows, and when to warn. */
+struct limits {
+    uint64_t disk_least; /* bytes free where a run folder lies */
+};
+
 struct daemon {
     struct io *io;
     struct store *store;
@@ -47,6 +52,7 @@ struct daemon {
     int ending;         /* takes nothing new; a private one stops when nothing runs */
     double started;     /* by the io's clock */
     double ticked;      /* when the watchdog looked last, judge.c */
+    struct limits limits;
 
     struct job **jobs;  /* not ended, in order of id */
     struct job **queue; /* the same, in order of priority and id */

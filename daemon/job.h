@@ -98,8 +98,9 @@ struct job_stage {
     /* Newest progress, for those who begin to watch later. */
     char *phase, *figures;
     long step, total;
-    double saved, save_interval; /* newest checkpoint, longest time between two */
-    int save_overdue;            /* said so */
+    double saved, save_interval;   /* newest checkpoint, longest time between two */
+    int save_overdue;              /* said so */
+    int told_number, told_stalled; /* of the loss, in this attempt */
 };
 
 struct journal;

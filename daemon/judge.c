@@ -3,6 +3,8 @@
 
 #include <math.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -17,8 +19,7 @@ static const double silent_least = 10.0, silent_most = 60.0, silent_steps = 10.0
 static const double stuck_least = 60.0, stuck_steps = 20.0;
 static const double save_least = 900.0, save_factor = 4.0;
 
-enum { ALARM_NUMBER = 1, ALARM_DISK = 2, ALARM_SAVE = 4 };
-enum { DISK_LEAST = 1 << 30 }; /* bytes free */
+enum { ALARM_DISK = 1 };
 
 static void alarm_note(struct daemon *d, struct job *j, const struct job_stage *s,
                        const char *text)
@@ -103,9 +104,9 @@ static void check_disk(struct daemon *d, struct job *j)
 
     if (left < 0)
         return;
-    if (left > 2LL * DISK_LEAST)
+    if (left > 2 * (long long)d->limits.disk_least)
         j->alarms &= ~ALARM_DISK;
-    if (left > DISK_LEAST || j->alarms & ALARM_DISK)
+    if (left > (long long)d->limits.disk_least || j->alarms & ALARM_DISK)
         return;
     j->alarms |= ALARM_DISK;
     snprintf(text, sizeof text, "the disk of the run folder is nearly full: %s left",
@@ -166,22 +167,38 @@ double judge_next(const struct daemon *d)
     return INFINITY;
 }
 
-/* Written as null: JSON has no other word for it. */
-void judge_metric(struct daemon *d, struct job *j, struct job_stage *s, const char *line)
+/* As event_add(): it is flushed with the point that shows it. */
+static void alarm_add(struct daemon *d, struct job *j, struct job_stage *s, char *text)
 {
     Hone__V1__Event ev = HONE__V1__EVENT__INIT;
     Hone__V1__Note note = HONE__V1__NOTE__INIT;
     struct err e;
 
-    if (j->alarms & ALARM_NUMBER || !strstr(line, "\"loss\": null"))
-        return;
-    j->alarms |= ALARM_NUMBER;
     note.level = (char *)"warning";
-    note.text = (char *)"the loss is no number any more";
+    note.text = text;
     ev.note = &note;
     if (event_add(d, j, s, &ev, &e))
         log_error("job %llu: %s", (unsigned long long)j->id, e.msg);
-    notify_run(d, j, "alarm", note.text);
+    notify_run(d, j, "alarm", text);
+}
+
+void judge_metric(struct daemon *d, struct job *j, struct job_stage *s, const char *line)
+{
+    static const char stalled[] = "\"stalled\": ";
+    const char *at = strstr(line, stalled);
+    char text[96];
+
+    /* Written as null: JSON has no other word for it. */
+    if (!s->told_number && strstr(line, "\"loss\": null")) {
+        s->told_number = 1;
+        alarm_add(d, j, s, (char *)(uintptr_t) "the loss is no number any more");
+    }
+    if (s->told_stalled || !at)
+        return;
+    s->told_stalled = 1;
+    snprintf(text, sizeof text, "the training loss has not fallen for %ld steps",
+             strtol(at + strlen(stalled), NULL, 10));
+    alarm_add(d, j, s, text);
 }
 
 void judge_ended(struct daemon *d, struct job *j)

@@ -17,8 +17,9 @@
 void judge_tick(struct daemon *d);
 double judge_next(const struct daemon *d); /* INFINITY: nothing runs */
 
-/* A metric line of a worker: one whose loss is no number is an alarm. Appends to the
- * journal without flushing. */
+/* A metric line of a worker: a loss that is no number, or that does not fall any more
+ * ("stalled", worker/train/stall.h), is an alarm, once an attempt. Appends to the journal
+ * without flushing. */
 void judge_metric(struct daemon *d, struct job *j, struct job_stage *s, const char *line);
 void judge_ended(struct daemon *d, struct job *j);
 

@@ -173,7 +173,7 @@ static int begin_attempt(struct daemon *d, struct job *j, struct job_stage *s,
     s->fresh = 0;
     s->asked = ASKED_NOTHING;
     s->killed = s->message = s->mend = NULL;
-    s->status = s->gap = 0;
+    s->status = s->gap = s->told_number = s->told_stalled = 0;
     s->started = clock_wall();
     s->ended = 0;
     s->cores = where->cores;

@@ -207,7 +207,16 @@ for stage in rm ppo; do
 done
 tidy
 
-echo "several seeds are one worker's work"
+echo "a loss that does not fall is said, and ends nothing"
+flat=(--stages sft --set stages.sft.lr=0 --set stages.sft.epochs=30)
+expect 0 "$hone" run job.yaml "${flat[@]}" --out flat
+says "hone: sft: the training loss has not fallen for 100 steps"
+grep -q '"stalled": 100' flat/sft/metrics.jsonl || fail "metrics.jsonl does not say it"
+expect 0 "$hone" run job.yaml "${flat[@]}" --set stages.sft.stall=off --out calm
+! grep -q "not fallen" err || fail "it was said, and was off"
+expect 0 "$hone" run job.yaml "${flat[@]}" --set stages.sft.stall=off --out flat --resume
+
+echo "several seeds"
 expect 0 "$hone" run job.yaml --set seeds=2 --out seeds
 [ -d seeds/seed-1/ppo/final ] && [ -d seeds/seed-2/ppo/final ] || fail "a seed is missing"
 expect 2 "$hone" run job.yaml --set seeds=2 --stages sft --out other

@@ -101,7 +101,7 @@ static void beat(int process, long step0, long step1)
         ;
 }
 
-/* Does an event's note hold this text? */
+/* Notes of events that hold this text. */
 static int is_noted(const char *text)
 {
     struct job *j = daemon_find_job(&s.d, s.fact[0].id);
@@ -117,10 +117,93 @@ static int is_noted(const char *text)
 
         assert_int_equal(message_unpack(&hone__v1__event__descriptor, body, n, &m, &e), 0);
         ev = (Hone__V1__Event *)m;
-        found |= ev->note && strstr(ev->note->text, text);
+        found += ev->note && strstr(ev->note->text, text);
         message_free(m);
     }
     return found;
+}
+
+static void deliver(int process, const Hone__V1__Up *up)
+{
+    sim_say(&s, s.process[process].conn, &up->base);
+    while (sim_deliver(&s, s.process[process].conn, 1 << 20))
+        ;
+}
+
+static void point(int process, uint64_t seq, const char *line)
+{
+    Hone__V1__Up up = HONE__V1__UP__INIT;
+
+    up.seq = seq;
+    up.metric = (char *)(uintptr_t)line;
+    deliver(process, &up);
+}
+
+static void progress(int process, const char *phase, long step)
+{
+    Hone__V1__Up up = HONE__V1__UP__INIT;
+    Hone__V1__Progress p = HONE__V1__PROGRESS__INIT;
+
+    p.phase = (char *)(uintptr_t)phase;
+    p.step = step;
+    p.total = 100000;
+    up.progress = &p;
+    deliver(process, &up);
+}
+
+/* Of the loss: each once, however often the points say it. */
+static void test_loss_alarms(void **state)
+{
+    (void)state;
+    begin();
+    dial(FIRST);
+    point(FIRST, 1, "{\"step\": 1, \"split\": \"train\", \"loss\": 0.5}");
+    assert_int_equal(is_noted("the loss"), 0);
+    point(FIRST, 2, "{\"step\": 2, \"split\": \"train\", \"loss\": null}");
+    point(FIRST, 3, "{\"step\": 3, \"split\": \"train\", \"loss\": null}");
+    assert_int_equal(is_noted("the loss is no number any more"), 1);
+    point(FIRST, 4, "{\"step\": 4, \"split\": \"train\", \"loss\": 1, \"stalled\": 120}");
+    point(FIRST, 5, "{\"step\": 5, \"split\": \"train\", \"loss\": 1, \"stalled\": 120}");
+    assert_int_equal(is_noted("the training loss has not fallen for 120 steps"), 1);
+    assert_true(s.process[FIRST].alive); /* nobody is ended for it */
+    sim_close(&s);
+}
+
+/* A quarter of an hour of training without a checkpoint; one sets it back. */
+static void test_checkpoint_overdue(void **state)
+{
+    (void)state;
+    begin();
+    dial(FIRST);
+    for (int i = 0; i < 1700; i += 5) {
+        progress(FIRST, i == 800 ? "save" : "train", i);
+        sim_advance(&s, 5);
+        if (i < 1690)
+            assert_int_equal(is_noted("no checkpoint for"), 0);
+    }
+    for (int i = 1700; i < 4200; i += 5) { /* 4 x the 800 s that it took before */
+        progress(FIRST, "train", i);
+        sim_advance(&s, 5);
+    }
+    assert_int_equal(is_noted("no checkpoint for"), 1);
+    assert_true(s.process[FIRST].alive);
+    sim_close(&s);
+}
+
+static void test_disk_nearly_full(void **state)
+{
+    (void)state;
+    begin();
+    dial(FIRST);
+    for (int i = 1; i < 20; i++) {
+        if (i == 10)
+            s.d.limits.disk_least = 1ull << 60; /* no disk has so much */
+        beat(FIRST, i, i);
+        sim_advance(&s, 1);
+        assert_int_equal(is_noted("the disk of the run folder is nearly full"), i >= 10);
+    }
+    assert_true(s.process[FIRST].alive);
+    sim_close(&s);
 }
 
 static void test_silent_rank(void **state)
@@ -282,10 +365,17 @@ static void test_no_budget(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_silent_rank), cmocka_unit_test(test_limit_adapts),
-        cmocka_unit_test(test_stuck),       cmocka_unit_test(test_suspended),
-        cmocka_unit_test(test_never_heard), cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_no_budget),   cmocka_unit_test(test_stopped_by_others),
+        cmocka_unit_test(test_loss_alarms),
+        cmocka_unit_test(test_checkpoint_overdue),
+        cmocka_unit_test(test_disk_nearly_full),
+        cmocka_unit_test(test_silent_rank),
+        cmocka_unit_test(test_limit_adapts),
+        cmocka_unit_test(test_stuck),
+        cmocka_unit_test(test_suspended),
+        cmocka_unit_test(test_never_heard),
+        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_no_budget),
+        cmocka_unit_test(test_stopped_by_others),
     };
 
     signal(SIGPIPE, SIG_IGN);

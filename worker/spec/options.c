@@ -15,6 +15,8 @@ static const char *const schedule_names[] = {"linear", "cosine", "constant", NUL
 static const char *const select_names[] = {"best", "last", NULL};
 static const char *const dropout_words[] = {"model", NULL};
 static const double dropout_values[] = {-1};
+static const char *const stall_words[] = {"auto", "off", NULL};
+static const double stall_values[] = {0, -1};
 
 const char *const spec_metric_names[] = {
     "accuracy",      "macro_f1",         "mcc", "ece", "nll", "mae", "qwk", "loss",
@@ -101,6 +103,11 @@ const struct opt common_options[] = {
     OPT_ENUM(struct common_options, select_metric, -1, spec_metric_names,
              "what best means; default: the stage's"),
     OPT_NODE(struct common_options, stop, "early stop: {metric: nll, patience: 3}"),
+    {"stall", OPT_TYPE_INT, offsetof(struct common_options, stall), 0, 2, 1e12,
+     .help =
+         "warn when the training loss has not fallen for so many steps; auto: a fifth of "
+         "the stage",
+     .words = stall_words, .word_values = stall_values},
     OPT_STRINGS(struct common_options, needs, "stages that must be done before"),
     OPT_END,
 };

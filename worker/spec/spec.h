@@ -61,6 +61,7 @@ struct common_options {
     const struct node *stop; /* {metric: nll, patience: 3}: early stop, or NULL */
     const char *stop_metric; /* resolved from `stop`; NULL: none */
     long stop_patience;      /* evaluations without a better value */
+    long stall; /* steps of a window of worker/train/stall.h; 0: by length, -1: off */
     struct opt_list needs;
 };
 extern const struct opt common_options[];

@@ -306,6 +306,7 @@ const struct stage stage_ppo = {
     .default_metric = "accuracy",
     .metrics = clahf_classifier_metrics,
     .uses = uses,
+    .loss_wanders = 1,
     .check = check,
     .shape = shape,
     .init_from = init_from,

@@ -82,7 +82,8 @@ struct stage {
     /* Stages whose outputs it takes when the job has them (NULL-terminated, or NULL): the
      * default of `needs`. A stage named by its `init` key is added by itself. */
     const char *const *uses;
-    int separable; /* loss of an example needs that example's outputs alone */
+    int loss_wanders; /* it need not fall while the stage learns */
+    int separable;    /* loss of an example needs that example's outputs alone */
     /* Rules across keys and sections; all problems at once. */
     void (*check)(const void *config, const struct spec *spec, const struct stage_spec *s,
                   struct problems *p);

@@ -77,7 +77,7 @@ static int default_path(struct folder *f, const struct spec *spec, int resume,
 }
 
 /* The resolved job without what leaves the run as it is: `resources` (any number of threads
- * gives the same) and `notify`. */
+ * gives the same), `notify` and `stall`. */
 static void without_trifles(const char *text, struct str *out)
 {
     int inside = 0;
@@ -88,7 +88,7 @@ static void without_trifles(const char *text, struct str *out)
 
         if (*line != ' ')
             inside = str_starts(line, "resources:") || str_starts(line, "notify:");
-        if (!inside)
+        if (!inside && !str_starts(line + strspn(line, " "), "stall:"))
             str_add_bytes(out, line, n);
         line += n;
     }

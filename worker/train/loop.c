@@ -315,6 +315,9 @@ static int log_interval(struct loop *l, double lr, struct err *e)
         metric_add(&m, "skipped", (double)l->p.skipped);
     for (int i = 0; n > 0 && i < v->sum.n && m.n < METRICS_MAX; i++)
         metric_add(&m, v->sum.name[i], v->sum.value[i] / n);
+    if (l->stalled) /* the daemon makes an event of it */
+        metric_add(&m, "stalled", (double)l->stall.window);
+    l->stalled = 0;
     r = loop_record(l, "train", &m, e);
     log_info("%s: step %ld/%ld epoch %.2f loss %.4f lr %.2e grad norm %.3g, %.0f tokens/s",
              l->o.stage->name, l->p.step, l->total,
@@ -426,6 +429,11 @@ static int train(struct loop *l, struct err *e)
         l->p.streak = 0;
     }
     l->p.step++;
+    if (!s.bad && stall_step(&l->stall, s.loss, l->total - l->p.step)) {
+        l->stalled = 1;
+        log_warn("%s: the training loss has not fallen for %ld steps", l->o.stage->name,
+                 l->stall.window);
+    }
     tell_progress(l, &s, seconds);
     if (l->p.step % l->log_every == 0 || l->p.step == l->total)
         r = log_interval(l, s.lr, e);

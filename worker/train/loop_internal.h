@@ -7,6 +7,7 @@
 #include "worker/train/curve.h"
 #include "worker/train/loop.h"
 #include "worker/train/snapshot.h"
+#include "worker/train/stall.h"
 #include "worker/train/table.h"
 #include "worker/train/tfevents.h"
 #include "worker/train/trainer.h"
@@ -42,6 +43,8 @@ struct loop {
     struct curve curve;
     struct tfevents events;
     struct progress p;
+    struct stall stall;
+    int stalled; /* to be said with the next line of metrics */
 
     long micro_tokens; /* as asked for, or chosen to fit; 0: the usual */
     size_t step_bytes; /* of a step's activations, where they were planned */

@@ -124,6 +124,7 @@ static void resolve_lengths(struct loop *l)
         l->total = 0;
     else if (!l->total)
         l->total = at_least_one(ceil(c->epochs * (double)l->steps_per_epoch - 1e-9));
+    stall_init(&l->stall, l->stage->loss_wanders ? -1 : c->stall, l->total);
     l->log_every = c->log_every ? c->log_every : at_least_one((double)l->total / 100);
     l->eval_every = c->eval_every ? c->eval_every : l->steps_per_epoch;
     l->checkpoint_every = c->checkpoint_every        ? c->checkpoint_every

@@ -10,8 +10,10 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "base/rng.h"
 #include "worker/train/curve.h"
 #include "worker/train/sched.h"
+#include "worker/train/stall.h"
 
 static void warm_up_rounds_up(void **state)
 {
@@ -26,6 +28,44 @@ static void warm_up_rounds_up(void **state)
     assert_int_equal(s.warmup, 0);
     sched_init(&s, SCHEDULE_LINEAR, 0.999, 1);
     assert_int_equal(s.warmup, 1);
+}
+
+/* Steps until it says "stalled", of `total`: noise around a loss that falls by `fall` a
+ * step; -1: never. */
+static long stalls_at(uint64_t seed, long asked, long total, double fall)
+{
+    struct stall s;
+    struct rng r;
+    long at = -1;
+
+    rng_init(&r, rng_key(seed, 5, 0, 0));
+    stall_init(&s, asked, total);
+    for (long i = 1; i <= total; i++) {
+        double noise = rng_uniform(&r) + rng_uniform(&r) - 1;
+
+        if (stall_step(&s, 2 - fall * (double)i + 0.3 * noise, total - i)) {
+            assert_int_equal(at, -1); /* once */
+            at = i;
+        }
+    }
+    return at;
+}
+
+static void stalled_loss(void **state)
+{
+    int false_alarms = 0, missed = 0;
+
+    (void)state;
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        false_alarms += stalls_at(seed, 0, 5000, 1e-4) >= 0;
+        missed += stalls_at(seed, 0, 5000, 0) < 0;
+        assert_int_equal(stalls_at(seed, -1, 5000, 0), -1); /* off */
+        assert_int_equal(stalls_at(seed, 0, 150, 0), -1);   /* too short to tell */
+    }
+    assert_int_equal(false_alarms, 0);
+    assert_int_equal(missed, 0);
+    assert_int_equal(stalls_at(1, 0, 5000, 0), 2000);
+    assert_int_equal(stalls_at(1, 50, 5000, -1e-3), 100); /* one that rises */
 }
 
 static void factors(void **state)
@@ -87,9 +127,8 @@ static void record_line_is_json(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(warm_up_rounds_up),
-        cmocka_unit_test(factors),
-        cmocka_unit_test(record_is_cut),
+        cmocka_unit_test(warm_up_rounds_up),   cmocka_unit_test(factors),
+        cmocka_unit_test(stalled_loss),        cmocka_unit_test(record_is_cut),
         cmocka_unit_test(record_line_is_json),
     };
 
