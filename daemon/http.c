@@ -75,13 +75,19 @@ static void member(struct str *out, const char *key, const char *value)
     str_add_json(out, value, str_utf8_valid(value, strlen(value)));
 }
 
-static void write_error(struct str *out, const struct err *e, const char *field)
+/* All but the end of it. */
+static void begin_error(struct str *out, const struct err *e, const char *field)
 {
     str_addf(out, "{\"error\": {\"status\": %d", err_exit_status(e->code));
     member(out, "code", err_name(e->code));
     member(out, "message", e->msg);
     member(out, "field", field);
     member(out, "mend", e->mend);
+}
+
+static void write_error(struct str *out, const struct err *e, const char *field)
+{
+    begin_error(out, e, field);
     str_add(out, "}}");
 }
 
@@ -94,6 +100,16 @@ static void answer(struct daemon *d, uint64_t id, const struct io_response *r)
     d->io->ops->respond(d->io, id, r);
 }
 
+static void answer_json(struct daemon *d, uint64_t id, struct str *body,
+                        struct io_response r)
+{
+    str_add_char(body, '\n');
+    r.content_type = "application/json";
+    r.body = str_get(body);
+    r.n = body->len;
+    answer(d, id, &r);
+}
+
 /* r->status 0: what follows from the error. */
 static void refuse(struct daemon *d, uint64_t id, const struct err *e, const char *field,
                    struct io_response r)
@@ -101,13 +117,37 @@ static void refuse(struct daemon *d, uint64_t id, const struct err *e, const cha
     struct str body = {0};
 
     write_error(&body, e, field);
-    str_add_char(&body, '\n');
     if (!r.status)
         r.status = status_of(e);
-    r.content_type = "application/json";
-    r.body = str_get(&body);
-    r.n = body.len;
-    answer(d, id, &r);
+    answer_json(d, id, &body, r);
+    str_fini(&body);
+}
+
+/* A job that was refused is an error as every other one, with all its problems besides. */
+static void refuse_job(struct daemon *d, uint64_t id, const Hone__V1__SubmitReply *m)
+{
+    const Hone__V1__Problem *first = m->n_problems ? m->problems[0] : NULL;
+    struct str body = {0};
+    struct err e;
+
+    for (size_t i = 0; i < m->n_problems; i++)
+        if (!m->problems[i]->warning) {
+            first = m->problems[i];
+            break;
+        }
+    err_set(&e, ERR_CONFIG, "%s%s%s", first && first->where ? first->where : "",
+            first && first->where && *first->where ? ": " : "",
+            first ? first->message : "the job was refused");
+    if (first && first->mend && *first->mend)
+        err_mend(&e, "%s", first->mend);
+    begin_error(&body, &e, "file");
+    str_add(&body, ", \"problems\": [");
+    for (size_t i = 0; i < m->n_problems; i++) {
+        str_add(&body, i ? ", " : "");
+        pbjson_write(&m->problems[i]->base, &body);
+    }
+    str_add(&body, "]}}");
+    answer_json(d, id, &body, (struct io_response){.status = 422});
     str_fini(&body);
 }
 
@@ -152,14 +192,10 @@ static void write_event_id(struct str *out, const ProtobufCMessage *m)
     }
 }
 
-/* A job that was refused is no success, though the call was: its problems are the answer.
- */
-static int status_of_reply(const ProtobufCMessage *m)
+static int is_refused_job(const ProtobufCMessage *m)
 {
     return m->descriptor == &hone__v1__submit_reply__descriptor &&
-                   !((const Hone__V1__SubmitReply *)m)->job
-               ? 422
-               : 200;
+           !((const Hone__V1__SubmitReply *)m)->job;
 }
 
 static void json_fail(struct rpc_call *call, const struct err *e)
@@ -181,7 +217,6 @@ static void json_fail(struct rpc_call *call, const struct err *e)
 static void json_message(struct rpc_call *call, const void *p, size_t n, int more)
 {
     int stream = http_is_stream(call->method->name);
-    struct io_response r = {.content_type = "application/json"};
     struct str out = {0};
     ProtobufCMessage *m;
     struct err e;
@@ -190,12 +225,18 @@ static void json_message(struct rpc_call *call, const void *p, size_t n, int mor
         json_fail(call, &e);
         return;
     }
+    if (is_refused_job(m)) {
+        refuse_job(call->d, call->conn, (Hone__V1__SubmitReply *)m);
+        message_free(m);
+        return;
+    }
     if (stream) {
         write_event_id(&out, m);
         str_add(&out, "data: ");
     }
     pbjson_write(m, &out);
-    str_add(&out, stream ? "\n\n" : "\n");
+    if (stream)
+        str_add(&out, "\n\n");
     if (str_failed(&out)) {
         err_set(&e, ERR_NOMEM, "out of memory for a reply");
         json_fail(call, &e);
@@ -205,10 +246,7 @@ static void json_message(struct rpc_call *call, const void *p, size_t n, int mor
         if (!more)
             end_stream(call, "event: end\ndata: {}\n\n");
     } else {
-        r.status = status_of_reply(m);
-        r.body = str_get(&out);
-        r.n = out.len;
-        answer(call->d, call->conn, &r);
+        answer_json(call->d, call->conn, &out, (struct io_response){.status = 200});
     }
     message_free(m);
     str_fini(&out);

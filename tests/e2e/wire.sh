@@ -135,7 +135,10 @@ echo "a job by curl; its stream goes on where it was cut"
 call /hone.v1.Hone/Submit "{\"file\": \"$dir/job.yaml\", \"set\": [\"stages.sft.epoch=1\"]}" \
     "${operator[@]}"
 status 422
-says 'did you mean \"epochs\"?'
+python3 -c 'import json; e = json.load(open("out"))["error"]
+assert (e["status"], e["code"], e["field"]) == (2, "invalid configuration", "file"), e
+assert "epoch" in e["message"] and e["mend"] == "did you mean \"epochs\"?", e
+assert e["problems"][0]["mend"] == e["mend"] and e["problems"][0]["where"], e' || fail "the error"
 call /hone.v1.Hone/Submit "{\"file\": \"$dir/job.yaml\", \"requestId\": \"once\"}" "${operator[@]}"
 status 200
 cp out submitted

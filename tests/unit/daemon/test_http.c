@@ -85,7 +85,7 @@ static int ask(const struct io_request *r)
     str_clear(&w.q.out);
     w.q.io.events->requested(w.q.io.ctx, QUIET_ID, r);
     assert_true(w.q.responses <= 1);
-    if (w.q.status >= 400 && w.q.status != 422) {
+    if (w.q.status >= 400) {
         assert_string_equal(w.q.type, "application/json");
         assert_int_equal(json_parse("answer", str_get(&w.q.body), w.q.body.len, &v, &e), 0);
         error = json_object_get(v, "error");
