@@ -16,6 +16,7 @@
 #include "proto/address.h"
 #include "proto/tls.h"
 
+struct certs;
 struct io;
 
 struct io_command {
@@ -116,9 +117,9 @@ struct io {
 /* The real one. listen_fd: a listening socket, taken over; owner_fd: its end of file means
  * that the owner has gone, -1: there is none. */
 int io_uv_open(struct io **out, int listen_fd, int owner_fd, struct err *e);
-/* More listening sockets (daemon/net.h). TCP needs a TLS context, which is borrowed. */
+/* More listening sockets (daemon/net.h). TCP needs certificates, which are borrowed. */
 int io_uv_listen(struct io *io, int fd, enum address_kind kind, struct err *e);
-void io_uv_use_tls(struct io *io, const struct tls_api *api, struct tls_context *context);
+void io_uv_use_tls(struct io *io, struct certs *certs);
 void io_uv_run(struct io *io);
 void io_uv_close(struct io *io);
 

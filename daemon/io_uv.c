@@ -417,10 +417,16 @@ static void io_stop(struct io *base)
     uv_stop(&uv_of(base)->loop);
 }
 
+/* SIGHUP ends a private daemon; one that is left running looks for new certificates. */
 static void on_signal(uv_signal_t *s, int signal)
 {
     struct io_uv *io = s->data;
 
+    if (signal == SIGHUP && !io->has_owner) {
+        if (io->net.certs)
+            certs_now(io->net.certs);
+        return;
+    }
     io->base.events->ending(io->base.ctx, signal);
 }
 
@@ -456,6 +462,7 @@ static int open_handles(struct io_uv *io, int listen_fd, int owner_fd)
     struct err e;
 
     io->owner.data = io->timer.data = io;
+    io->has_owner = owner_fd >= 0;
     if (!rc)
         rc = checkers_init(&io->checkers, &io->loop, patience, on_checked, io);
     if (!rc)
@@ -507,9 +514,9 @@ int io_uv_listen(struct io *base, int fd, enum address_kind kind, struct err *e)
     return net_listen(&uv_of(base)->net, fd, kind, e);
 }
 
-void io_uv_use_tls(struct io *base, const struct tls_api *api, struct tls_context *context)
+void io_uv_use_tls(struct io *base, struct certs *certs)
 {
-    net_use_tls(&uv_of(base)->net, api, context);
+    net_use_tls(&uv_of(base)->net, certs);
 }
 
 void io_uv_run(struct io *base)

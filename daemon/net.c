@@ -428,7 +428,7 @@ static void take(struct net *net, int fd, enum address_kind kind)
     name_peer(c, fd);
     if (net->n_conns >= net->max_conns ||
         (kind == ADDRESS_UNIX && transport_peer_allowed(fd, &e)) ||
-        (in_tls(kind) && net->tls_api->open(&c->tls, net->tls, NULL, &e))) {
+        (in_tls(kind) && net->tls_api->open(&c->tls, certs_now(net->certs), NULL, &e))) {
         net_refusal(net, c->name, e.code ? e.msg : "too many connections");
         close(fd);
         mem_free(c);
@@ -510,10 +510,10 @@ int net_listen(struct net *net, int fd, enum address_kind kind, struct err *e)
     return rc ? err_set(e, ERR_IO, "listen: %s", uv_strerror(rc)) : 0;
 }
 
-void net_use_tls(struct net *net, const struct tls_api *api, struct tls_context *context)
+void net_use_tls(struct net *net, struct certs *certs)
 {
-    net->tls_api = api;
-    net->tls = context;
+    net->tls_api = certs->api;
+    net->certs = certs;
 }
 
 /* ---- who is there ---- */

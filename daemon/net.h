@@ -17,8 +17,8 @@
 #include <uv.h>
 
 #include "base/err.h"
+#include "daemon/certs.h"
 #include "daemon/io.h"
-#include "proto/tls.h"
 
 enum {
     NET_SETTLE_S = 10,
@@ -49,7 +49,7 @@ struct net {
     size_t n_conns, n_pending, max_conns;
     uv_timer_t tick;
     const struct tls_api *tls_api;
-    struct tls_context *tls;
+    struct certs *certs;
     const struct http_api *http_api; /* NULL: no HTTP */
     struct http_server *http;
     uv_poll_t http_poll;
@@ -65,8 +65,8 @@ void net_fini(struct net *net); /* then the loop must run until its handles are 
 
 /* Takes the descriptor. TCP needs net_use_tls() before the first connection. */
 int net_listen(struct net *net, int fd, enum address_kind kind, struct err *e);
-/* The context is borrowed. */
-void net_use_tls(struct net *net, const struct tls_api *api, struct tls_context *context);
+/* Borrowed: each connection asks for the context anew. */
+void net_use_tls(struct net *net, struct certs *certs);
 
 void net_send(struct net *net, uint64_t conn, const void *p, size_t n);
 size_t net_unsent(struct net *net, uint64_t conn);

@@ -20,7 +20,7 @@
 #include "base/err.h"
 #include "base/module.h"
 
-enum { TLS_ABI = 1 };
+enum { TLS_ABI = 2 };
 enum { TLS_FINGERPRINT = 65 }; /* SHA-256 of a certificate in hexadecimal, and NUL */
 
 struct tls_context; /* certificates, shared by connections */
@@ -37,6 +37,7 @@ struct tls_issue {
     const char *name; /* common name */
     const char *issuer_certificate, *issuer_key;
     const char *const *hosts; /* names and addresses, NULL-terminated */
+    const char *renews; /* a certificate whose names are kept as well, if it is there */
     int days;
     const char *certificate, *key; /* files to be written */
 };

@@ -27,7 +27,7 @@ struct options {
 static const struct arg_flag flags[] = {
     ARG_LIST("--host", "NAME", "init: a name or address that clients dial (repeatable)",
              struct options, hosts),
-    ARG_SWITCH("--renew", "init: a new server certificate from the same authority",
+    ARG_SWITCH("--renew", "init: a new server certificate, the authority stays",
                struct options, renew),
     ARG_VALUE("--role", "viewer|operator|admin", "add: what they may do (viewer)",
               struct options, role),
@@ -41,7 +41,9 @@ static const struct arg_spec spec = {
     "init [--host NAME]... [--renew] | add NAME [--role ROLE] [--out DIR]  [--state DIR]",
     "Certificates for TLS.\n\n"
     "  init      makes an authority and this host's certificate in STATE/tls; localhost\n"
-    "            and the host's own name are always in it\n"
+    "            and the host's own name are always in it. With --renew a new certificate\n"
+    "            from the same authority, for the same names and those of --host: a\n"
+    "            running honed shows it to those who come from then on\n"
     "  add NAME  makes a client's certificate, to be used instead of a token\n\n"
     "honed token list shows client certificates too, honed token revoke ends them.",
     flags,
@@ -117,6 +119,7 @@ static int make_server(const struct paths *p, const char *const *hosts, const ch
                              .issuer_key = p->ca_key,
                              .name = name,
                              .hosts = hosts,
+                             .renews = p->server,
                              .days = LEAF_DAYS,
                              .certificate = file,
                              .key = key};
@@ -162,10 +165,9 @@ static int init(const struct options *o, const char *state, struct err *e)
     fprintf(stderr, "certificate for:");
     for (size_t i = 0; hosts[i]; i++)
         fprintf(stderr, " %s", hosts[i]);
-    fprintf(stderr,
-            "\ngive clients %s (it is no secret); honed shows the new certificate from its "
-            "next start\n",
-            p.ca);
+    fprintf(stderr, "%s\ngive clients %s (it is no secret)%s\n",
+            o->renew ? ", and what the old one had" : "", p.ca,
+            o->renew ? "; a running honed shows the new certificate from now on" : "");
     return 0;
 }
 

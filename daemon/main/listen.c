@@ -8,30 +8,6 @@
 #include "base/log.h"
 #include "base/str.h"
 
-static int open_tls(struct listening *l, const char *state, struct err *e)
-{
-    char ca[FILE_PATH_MAX], cert[FILE_PATH_MAX], key[FILE_PATH_MAX];
-    struct tls_files files = {NULL, cert, key};
-    int rc = file_join(ca, sizeof ca, state, "tls/ca.crt", e);
-
-    if (l->tls)
-        return 0;
-    if (!rc)
-        rc = file_join(cert, sizeof cert, state, "tls/server.crt", e);
-    if (!rc)
-        rc = file_join(key, sizeof key, state, "tls/server.key", e);
-    if (rc)
-        return rc;
-    if (!file_exists(cert)) {
-        err_set(e, ERR_CONFIG, "TCP needs a certificate: %s is missing", cert);
-        return err_mend(e, "honed cert init --state %.200s", state);
-    }
-    if (file_exists(ca))
-        files.authority = ca;
-    rc = tls_load(&l->api, e);
-    return rc ? rc : l->api->context_open(&l->tls, &files, 1, e);
-}
-
 /* What other machines reach, only those with a credential may use: one must exist. */
 static int check_open(const struct address *a, const char *text, const char *state,
                       struct auth *auth, struct err *e)
@@ -68,8 +44,8 @@ static int open_network(struct listening *l, const struct address *a, const char
     int fd[TRANSPORT_LISTEN_MAX], rc = check_open(a, text, state, auth, e);
     size_t n = 0;
 
-    if (!rc && a->kind != ADDRESS_HTTP)
-        rc = open_tls(l, state, e);
+    if (!rc && a->kind != ADDRESS_HTTP && !l->certs.context)
+        rc = certs_open(&l->certs, state, e);
     if (!rc && LISTEN_SOCKETS - l->n_more < TRANSPORT_LISTEN_MAX)
         rc = err_set(e, ERR_CONFIG, "--listen: too many addresses");
     if (!rc)
@@ -117,8 +93,8 @@ int listen_start(struct listening *l, struct io *io, struct err *e)
     char name[256];
     int rc = 0;
 
-    if (l->tls)
-        io_uv_use_tls(io, l->api, l->tls);
+    if (l->certs.context)
+        io_uv_use_tls(io, &l->certs);
     for (size_t i = 0; i < l->n_more; i++) {
         transport_name(l->more[i].fd, l->more[i].kind, name, sizeof name);
         if (!rc)
@@ -137,9 +113,7 @@ void listen_close(struct listening *l)
     for (size_t i = 0; i < l->n_more; i++)
         close(l->more[i].fd);
     l->n_more = 0;
-    if (l->tls)
-        l->api->context_close(l->tls);
-    l->tls = NULL;
+    certs_close(&l->certs);
     if (l->unix_fd >= 0)
         transport_unlink(l->address);
     l->unix_fd = -1;

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "daemon/auth.h"
+#include "daemon/certs.h"
 #include "daemon/io.h"
 #include "proto/transport.h"
 
@@ -22,8 +23,7 @@ struct listening {
         enum address_kind kind;
     } more[LISTEN_SOCKETS];
     size_t n_more;
-    const struct tls_api *api;
-    struct tls_context *tls; /* NULL: nothing is inside TLS */
+    struct certs certs; /* not open: nothing is inside TLS */
 };
 
 /* Open all sockets; asks `auth` who may come. */

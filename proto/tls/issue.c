@@ -45,6 +45,51 @@ static void list_hosts(const char *const *hosts, struct str *out)
     }
 }
 
+static int is_listed(const char *const *hosts, const char *name)
+{
+    while (*hosts && strcmp(*hosts, name) != 0)
+        hosts++;
+    return *hosts != NULL;
+}
+
+/* One name of an older certificate; what could not be dialled is left out. */
+static void keep_host(const GENERAL_NAME *g, const char *const *hosts, struct str *out)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789.-_*";
+    char name[256] = "";
+    const ASN1_STRING *s = g->type == GEN_DNS     ? g->d.dNSName
+                           : g->type == GEN_IPADD ? g->d.iPAddress
+                                                  : NULL;
+    size_t n = s ? (size_t)ASN1_STRING_length(s) : 0;
+    const unsigned char *p = s ? ASN1_STRING_get0_data(s) : NULL;
+
+    if (g->type == GEN_DNS && n < sizeof name)
+        memcpy(name, p, n);
+    else if (g->type == GEN_IPADD && (n == 4 || n == 16))
+        inet_ntop(n == 4 ? AF_INET : AF_INET6, p, name, sizeof name);
+    if (!*name || strlen(name) != (g->type == GEN_DNS ? n : strlen(name)) ||
+        (g->type == GEN_DNS && strspn(name, allowed) != n) || is_listed(hosts, name))
+        return;
+    str_addf(out, ",%s:%s", g->type == GEN_DNS ? "DNS" : "IP", name);
+}
+
+static void keep_hosts(const char *path, const char *const *hosts, struct str *out)
+{
+    FILE *f = fopen(path, "re");
+    X509 *cert = f ? PEM_read_X509(f, NULL, NULL, NULL) : NULL;
+    GENERAL_NAMES *names =
+        cert ? X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL) : NULL;
+
+    for (int i = 0; names && i < sk_GENERAL_NAME_num(names); i++)
+        keep_host(sk_GENERAL_NAME_value(names, i), hosts, out);
+    GENERAL_NAMES_free(names);
+    X509_free(cert);
+    if (f)
+        fclose(f);
+    ERR_clear_error();
+}
+
 static int add_extensions(X509 *cert, X509 *issuer, const struct tls_issue *what)
 {
     int authority = issuer == cert, ok;
@@ -62,6 +107,8 @@ static int add_extensions(X509 *cert, X509 *issuer, const struct tls_issue *what
                            what->hosts ? "serverAuth" : "clientAuth");
     if (ok && what->hosts) {
         list_hosts(what->hosts, &hosts);
+        if (what->renews)
+            keep_hosts(what->renews, what->hosts, &hosts);
         ok = !str_failed(&hosts) &&
              add_extension(cert, issuer, NID_subject_alt_name, str_get(&hosts));
     }

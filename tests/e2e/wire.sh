@@ -8,7 +8,7 @@ bin=${HONE_BIN:?the folder of hone, honed and hone-worker}
 for program in hone honed hone-worker; do
     [ -x "$bin/$program" ] || { echo "skipped: $bin/$program is not built"; exit 77; }
 done
-for tool in python3 curl; do
+for tool in python3 curl openssl; do
     command -v $tool >/dev/null || { echo "skipped: there is no $tool"; exit 77; }
 done
 
@@ -34,6 +34,14 @@ expect() {
     [ "$got" = "$want" ] || fail "exit status $got, not $want: $*"
 }
 says() { grep -qF -- "$1" out err || fail "\"$1\" was not said"; }
+
+await() { # a command that will succeed
+    for _ in $(seq 500); do
+        eval "$1" && return
+        sleep 0.02
+    done
+    fail "it does not come: $1"
+}
 
 start() { # honed with these options; ports of what it listens on in $tcp $http $https
     "$bin/honed" --state "$dir/state" "$@" 2>>log &
@@ -67,7 +75,7 @@ says "try: --listen https:0.0.0.0:0"
 expect 0 "$bin/honed" cert init --state state
 expect 2 "$bin/honed" cert init --state state
 says "--renew"
-expect 0 "$bin/honed" cert init --state state --renew
+expect 0 "$bin/honed" cert init --state state --renew --host gpu1.example.org
 expect 2 "$bin/honed" --state state --listen tcp:0.0.0.0:0
 says "honed token add"
 expect 2 "$bin/honed" --state state --listen ftp:127.0.0.1:1
@@ -229,6 +237,29 @@ cat hostile
 call /hone.v1.Hone/List '{}' "${viewer[@]}"
 status 200
 
+echo "a renewed certificate is shown without a restart, with the names of the old one"
+serial() { # of what honed shows for a host
+    : | openssl s_client -connect "127.0.0.1:$https" -CAfile state/tls/ca.crt \
+        -verify_hostname "$1" -verify_return_error 2>err | openssl x509 -noout -serial
+}
+old=$(serial gpu1.example.org) && [ -n "$old" ] || fail "gpu1.example.org is not in it"
+expect 0 "$bin/honed" cert init --state state --renew --host gpu2.example.org
+new=$(serial gpu1.example.org)
+[ -n "$new" ] && [ "$new" != "$old" ] || fail "the old certificate is shown: $old $new"
+serial gpu2.example.org >/dev/null || fail "--host is not in it"
+expect 0 "$hone" ps --to boss
+cp state/tls/server.key good.key
+openssl ecparam -name prime256v1 -genkey -noout -out state/tls/server.key
+kill -HUP "$honed"
+await 'grep -q "the old certificate stays" log'
+[ "$(serial gpu1.example.org)" = "$new" ] || fail "half a pair was taken"
+cp good.key state/tls/server.key
+kill -HUP "$honed"
+await '[ "$(grep -c "certificate was read anew" log)" = 2 ]'
+"$bin/honed" token add viewer-2 --state state >viewer-2.token 2>err
+call /hone.v1.Hone/List '{}' -H "Authorization: Bearer $(cat viewer-2.token)"
+status 200
+
 echo "revoked: refused at once, without a restart"
 expect 0 "$bin/honed" token revoke viewer-1 --state state
 call /hone.v1.Hone/List '{}' "${viewer[@]}"
@@ -276,11 +307,9 @@ else
 fi
 stop
 
-if command -v openssl >/dev/null; then
-    echo "the certificate that clients see"
-    openssl verify -CAfile state/tls/ca.crt -purpose sslserver state/tls/server.crt >/dev/null ||
-        fail "the server's certificate"
-    openssl verify -CAfile state/tls/ca.crt -purpose sslclient carol/carol.crt >/dev/null ||
-        fail "the client's certificate"
-fi
+echo "the certificate that clients see"
+openssl verify -CAfile state/tls/ca.crt -purpose sslserver state/tls/server.crt >/dev/null ||
+    fail "the server's certificate"
+openssl verify -CAfile state/tls/ca.crt -purpose sslclient carol/carol.crt >/dev/null ||
+    fail "the client's certificate"
 echo "wire: all well"
