@@ -15,6 +15,7 @@
 #include "daemon/rpc.h"
 #include "daemon/tail.h"
 #include "daemon/watch.h"
+#include "daemon/web.h"
 #include "proto/message.h"
 #include "proto/pbjson.h"
 
@@ -467,23 +468,39 @@ static int remember(struct daemon *d, uint64_t id, const struct access *who, str
     return 0;
 }
 
+static int is_get(const struct io_request *in)
+{
+    return !strcmp(in->method, "GET") || !strcmp(in->method, "HEAD");
+}
+
 static int check_path(const struct io_request *in, struct io_response *r, struct err *e)
 {
     if (in->n_arguments > IO_ARGUMENTS_MAX)
         return err_set(e, ERR_USAGE, "more than %d arguments", IO_ARGUMENTS_MAX);
     if (str_starts(in->path, service))
         return 0;
-    if (strcmp(in->path, "/metrics") != 0) {
+    if (strcmp(in->path, "/metrics") != 0 && !web_find(in->path)) {
         r->status = 404;
         err_set(e, ERR_USAGE, "there is nothing at %.100s", in->path);
-        return err_mend(e, "POST %sMETHOD, or GET /metrics", service);
+        return err_mend(e, "POST %sMETHOD, GET /metrics, or / in a browser", service);
     }
-    if (strcmp(in->method, "GET") != 0 && strcmp(in->method, "HEAD") != 0) {
+    if (!is_get(in)) {
         r->status = 405;
         r->allow = "GET";
-        return err_set(e, ERR_USAGE, "/metrics is for GET");
+        return err_set(e, ERR_USAGE, "%.100s is for GET", in->path);
     }
     return 0;
+}
+
+/* Nothing that anybody might not know. */
+static void show_page(struct daemon *d, uint64_t id, const struct web_file *f)
+{
+    const struct io_response r = {.status = 200,
+                                  .content_type = f->content_type,
+                                  .body = f->start,
+                                  .n = (size_t)(f->end - f->start)};
+
+    answer(d, id, &r);
 }
 
 void http_requested(struct daemon *d, uint64_t id, const struct io_request *in)
@@ -494,6 +511,10 @@ void http_requested(struct daemon *d, uint64_t id, const struct io_request *in)
 
     if (check_origin(in, &e) || check_path(in, &r, &e)) {
         refuse(d, id, &e, "", r);
+        return;
+    }
+    if (web_find(in->path)) {
+        show_page(d, id, web_find(in->path));
         return;
     }
     if (authenticate(d, in, &who, &e)) {

@@ -3,12 +3,13 @@
  *     POST /hone.v1.Hone/METHOD     a JSON object in, a JSON object out (proto/pbjson.h)
  *     GET  /hone.v1.Hone/METHOD?FIELD=VALUE&...    streams alone, for EventSource
  *     GET  /metrics                 for Prometheus
+ *     GET  /                        the page for browsers (daemon/web.h)
  *
  * Streams (Watch, Logs, Metrics) are Server-Sent Events: every message is an event whose id
  * is where to go on; a client that comes back with Last-Event-ID misses and repeats
  * nothing. The last event is `end`, or `error` with what a failed call's body holds.
  *
- * Every request needs a credential: `Authorization: Bearer TOKEN`, or a client certificate.
+ * Every request but for the page needs a credential: `Authorization: Bearer TOKEN`, or a client certificate.
  * Pages of other sites get nothing: a strange Origin, Sec-Fetch-Site or, without TLS, Host
  * (DNS rebinding) is refused before anything is looked at, and a POST must be
  * application/json. Nothing here reads files by name. An error is

@@ -100,6 +100,11 @@ static void add_headers(struct MHD_Response *m, const struct io_response *from)
     MHD_add_response_header(m, "Content-Type", from->content_type);
     MHD_add_response_header(m, "Cache-Control", "no-store");
     MHD_add_response_header(m, "X-Content-Type-Options", "nosniff");
+    MHD_add_response_header(m, "Referrer-Policy", "no-referrer");
+    MHD_add_response_header(m, "Content-Security-Policy",
+                            "default-src 'none'; script-src 'self'; style-src 'self'; "
+                            "connect-src 'self'; img-src data:; frame-ancestors 'none'; "
+                            "base-uri 'none'; form-action 'none'");
     if (from->allow)
         MHD_add_response_header(m, "Allow", from->allow);
     if (from->ask_token)
