@@ -9,10 +9,10 @@
  * is where to go on; a client that comes back with Last-Event-ID misses and repeats
  * nothing. The last event is `end`, or `error` with what a failed call's body holds.
  *
- * Every request but for the page needs a credential: `Authorization: Bearer TOKEN`, or a client certificate.
- * Pages of other sites get nothing: a strange Origin, Sec-Fetch-Site or, without TLS, Host
- * (DNS rebinding) is refused before anything is looked at, and a POST must be
- * application/json. Nothing here reads files by name. An error is
+ * Every request but for the page needs a credential: `Authorization: Bearer TOKEN`, or a
+ * client certificate. Pages of other sites get nothing: a strange Origin, Sec-Fetch-Site
+ * or, without TLS, Host (DNS rebinding) is refused before anything is looked at, and a POST
+ * must be application/json. Nothing here reads files by name. An error is
  *
  *     {"error": {"status": 2, "code": "invalid configuration", "message": ...,
  *                "field": "stages[0]", "mend": ...}}

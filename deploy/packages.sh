@@ -11,6 +11,8 @@ packages_test=(libcmocka-dev clang-format-14 python3 procps curl openssl python3
     protobuf-compiler valgrind iproute2 util-linux man-db mandoc zsh fish slurm-wlm
     munge)
 
+packages_browser=(chromium chromium-driver) # for the test of honed's page
+
 # packages_need NAME...: install what is missing, or say what to install and return 1.
 packages_need() {
     local missing=() p sudo=""

@@ -243,7 +243,6 @@ function chart(key, curve) {
     const sorted = split => [...curve[split]].sort((a, b) => a[0] - b[0]);
     const train = sorted("train"), check = sorted("validation"), all = train.concat(check);
     const box = {from: Infinity, to: -Infinity, low: Infinity, high: -Infinity};
-    const caption = element("figcaption", {}, element("b", {}, key));
 
     for (const [s, v] of all) {
         box.from = Math.min(box.from, s); box.to = Math.max(box.to, s);
@@ -260,9 +259,11 @@ function chart(key, curve) {
         svg.append(polyline(points, split, box));
         last.append(element("i", {className: "key " + split}), figure(points[points.length - 1][1]));
     }
-    caption.append(last);
-    return element("figure", {title: `${figure(box.low)} to ${figure(box.high)}, steps ${box.from} to ${box.to}`},
-                   caption, svg);
+    return element("figure", {},
+        element("figcaption", {}, element("b", {}, key), last),
+        svg,
+        element("figcaption", {}, element("span", {}, `${figure(box.low)} to ${figure(box.high)}`),
+                element("span", {}, `steps ${box.from} to ${box.to}`)));
 }
 
 function drawSoon(job) {

@@ -134,7 +134,10 @@ static void test_routes(void **state)
         {"POST", "/hone.v1.Hone/List/", 404},
         {"POST", "/hone.v1.Hone/../hone.v1.Hone/List", 404},
         {"POST", "/hone.v1.Hone/List%2f..", 404},
-        {"GET", "/", 404},
+        {"GET", "/", 200},
+        {"HEAD", "/app.js", 200},
+        {"POST", "/style.css", 405},
+        {"GET", "/web/app.js", 404},
         {"GET", "", 404},
         {"GET", "/../../etc/passwd", 404},
         {"GET", "//metrics", 404},
@@ -169,6 +172,23 @@ static void test_metrics(void **state)
     assert_non_null(strstr(w.q.type, "version=0.0.4"));
     assert_int_equal(ask(&r), 401);
     assert_true(w.q.asks_token);
+}
+
+/* The page is for everybody, and is what was built in, to the last byte. */
+static void test_page(void **state)
+{
+    struct io_request r = plain;
+
+    (void)state;
+    r.method = "GET";
+    r.path = "/";
+    r.content_type = NULL;
+    assert_int_equal(ask(&r), 200);
+    assert_string_equal(w.q.type, "text/html; charset=utf-8");
+    assert_memory_equal(str_get(&w.q.body), "<!DOCTYPE html>", 15);
+    assert_string_equal(str_get(&w.q.body) + w.q.body.len - 8, "</html>\n");
+    r.host = "evil.example";
+    assert_int_equal(ask(&r), 403);
 }
 
 /* DNS rebinding and pages of other sites: refused before the credential is looked at. */
@@ -400,6 +420,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_routes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_page, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_metrics, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_strangers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_content_types, set_up, tear_down),
