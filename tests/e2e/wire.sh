@@ -172,7 +172,54 @@ expect 0 curl -sN -m 60 "${ca[@]}" "${viewer[@]}" -H "Last-Event-ID: $(cat half)
 expect 0 curl -sN -m 60 "${ca[@]}" "${viewer[@]}" "https://127.0.0.1:$https/hone.v1.Hone/Logs?id=1&offset=0"
 says "sft: step"
 
+echo "the examples of docs/PROTOCOL.md, as they are printed there"
+export HONE="http://127.0.0.1:$http" TOKEN HONES="https://localhost:$https" CA=state/tls/ca.crt
+TOKEN=$(cat operator.token)
+cp carol/carol.* .
+grep '^curl ' "$here/../../docs/PROTOCOL.md" >examples
+[ "$(wc -l <examples)" -ge 8 ] || fail "few examples"
+said=0
+while IFS= read -r example; do
+    expect 0 bash -c "$example"
+    case $example in
+    *Submit | *GetJob | *List | *Nodes) python3 -c '
+import json; r = json.load(open("out")); assert "error" not in r and r, r' || fail "$example" ;;
+    *Last-Event-ID*) [ "$(head -1 out)" = "id: 6" ] || fail "$example" ;;
+    *Watch*) grep -q '"state": "done"' out || fail "$example" ;;
+    *Logs*) grep -q 'ppo: step' out || fail "$example" ;;
+    *metrics) grep -q '^hone_jobs{' out || fail "$example" ;;
+    *) fail "who knows what it should say? $example" ;;
+    esac
+    said=$((said + 1))
+done <examples
+[ "$said" = "$(wc -l <examples)" ] || fail "not all examples were run"
+
 echo "a client in Python"
+python3 - "$here/client.py" "$here/../../docs/PROTOCOL.md" <<'PY' || fail "client.py"
+"""It is short, imports nothing else, and says nothing to honed that the page does not say."""
+import ast, re, sys
+source, page = (open(f).read() for f in sys.argv[1:])
+assert source.count("\n") <= 60, source.count("\n")
+tree, said = ast.parse(source), set()
+for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+        said |= {"module " + a.name for a in node.names}
+    elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        if node.value.id in ("wire_pb2", "reply", "error"):
+            said.add(node.attr)
+    elif isinstance(node, ast.Call):
+        f = ast.unparse(node.func)
+        if f.startswith("wire_pb2."):
+            said |= {k.arg for k in node.keywords}
+            said |= {k.value.value for k in node.keywords
+                     if isinstance(k.value, ast.Constant) and isinstance(k.value.value, int)}
+allowed = {"module " + m for m in
+           ("argparse", "socket", "ssl", "struct", "sys", "hone_pb2", "wire_pb2")}
+said -= allowed | {"HasField"}
+missing = {s for s in said if not re.search(
+    r"\b%s\b" % (s if isinstance(s, str) else "(%d|0x%x)" % (s, s)), page)}
+assert not missing and len(said) > 15, (missing, said)
+PY
 for python in python3 /usr/bin/python3; do
     $python -c 'import google.protobuf' 2>/dev/null && break
     python=""
@@ -301,7 +348,8 @@ else
     done
     submit "$dir/inside/job.yaml"
     status 200
-    expect 0 curl -sN -m 60 "${operator[@]}" "http://127.0.0.1:$http/hone.v1.Hone/Watch?id=2"
+    job=$(python3 -c 'import json; print(json.load(open("out"))["job"]["id"])')
+    expect 0 curl -sN -m 60 "${operator[@]}" "http://127.0.0.1:$http/hone.v1.Hone/Watch?id=$job"
     grep -q '"state": "done"' out || fail "a job inside does not end well"
     [ -d inside/runs/tiny-1/ppo/final ] || fail "no result"
 fi
