@@ -57,7 +57,7 @@ hone_script_tests(lint quick)
 hone_script_tests(e2e slow)
 hone_script_tests(count slow)
 # Whole programs with limits in seconds: not beside other tests.
-foreach(test e2e_hone_run e2e_daemon e2e_bad_input e2e_predict e2e_wire e2e_elsewhere unit_daemon_honed
+foreach(test e2e_hone_run e2e_daemon e2e_bad_input e2e_predict e2e_wire e2e_elsewhere e2e_report unit_daemon_honed
     stage_resume e2e_ranks e2e_hosts)
     if(TEST ${test})
         set_tests_properties(${test} PROPERTIES RUN_SERIAL TRUE)
@@ -96,6 +96,7 @@ hone_fuzz(opt hone_base)
 hone_fuzz(frame hone_proto)
 hone_fuzz(pbjson hone_proto)
 hone_fuzz(conn hone_daemon)
+hone_fuzz(uplink hone_daemon)
 hone_fuzz(http hone_daemon)
 hone_fuzz(safetensors hone_ckpt)
 hone_fuzz(tokenizer hone_tok)

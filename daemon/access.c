@@ -29,7 +29,7 @@ int access_role_parse(const char *name, enum access_role *role)
  * which only the handler can tell (rpc_find_job). */
 static const char *const view[] = {"List",    "GetJob", "Watch", "Logs",
                                    "Metrics", "Status", "Nodes", NULL};
-static const char *const submit[] = {"Submit", NULL};
+static const char *const submit[] = {"Submit", "Attach", NULL};
 static const char *const steer[] = {"Pause", "Resume",      "Cancel", "Checkpoint", "Skip",
                                     "Retry", "SetPriority", "Remove", NULL};
 

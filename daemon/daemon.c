@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "daemon/admit.h"
+#include "daemon/attach.h"
 #include "daemon/event.h"
 #include "daemon/gpus.h"
 #include "daemon/http.h"
@@ -109,6 +110,8 @@ int daemon_keep_job(struct daemon *d, struct job *j, struct err *e)
 {
     size_t at = place_of(d, j->id), q = d->n_jobs;
 
+    if (at < d->n_jobs && d->jobs[at] == j)
+        return 0; /* it had ended just now, or could not be stored */
     if (make_room(d, 1, e))
         return e->code;
     for (size_t i = 0; i < PAST_MAX; i++)
@@ -305,7 +308,9 @@ void daemon_schedule(struct daemon *d)
             struct job *j = d->queue[plan.item[i].job];
             struct job_stage *s = &j->stage[plan.item[i].stage];
 
-            if (plan.item[i].kind == DECIDE_KILL)
+            if (plan.item[i].kind == DECIDE_KILL && j->attached)
+                attach_abort(d, j, s);
+            else if (plan.item[i].kind == DECIDE_KILL)
                 d->io->ops->kill(d->io, s->child, SIGKILL);
             else if (work_start(d, j, s, &plan.item[i]))
                 break; /* what was decided after it may not hold any more */

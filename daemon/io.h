@@ -106,6 +106,9 @@ struct io_ops {
     int (*adopt)(struct io *io, const char *mark, const char *status, uint64_t *child,
                  int *kept, struct err *e);
     void (*respond)(struct io *io, uint64_t request, const struct io_response *r);
+    /* What a worker that has ended left behind: every process with `mark` is killed, and
+     * gone on return. NULL: nothing can be left. */
+    void (*sweep)(struct io *io, const char *mark);
 };
 
 struct io {

@@ -384,6 +384,12 @@ static void io_kill(struct io *base, uint64_t child, int signal)
     }
 }
 
+static void io_sweep(struct io *base, const char *mark)
+{
+    (void)base;
+    proc_sweep(mark);
+}
+
 /* ---- time, signals, owner ---- */
 
 static double io_now(struct io *base)
@@ -451,9 +457,9 @@ static void on_owner(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 
 /* ---- open, run, close ---- */
 
-static const struct io_ops ops = {io_now,   io_send,   io_unsent,  io_close,
-                                  io_spawn, io_kill,   io_wake_at, io_stop,
-                                  io_peer,  io_settle, io_adopt,   io_respond};
+static const struct io_ops ops = {io_now,   io_send,    io_unsent, io_close, io_spawn,
+                                  io_kill,  io_wake_at, io_stop,   io_peer,  io_settle,
+                                  io_adopt, io_respond, io_sweep};
 
 static int open_handles(struct io_uv *io, int listen_fd, int owner_fd)
 {

@@ -101,6 +101,7 @@ struct job_stage {
     double saved, save_interval;   /* newest checkpoint, longest time between two */
     int save_overdue;              /* said so */
     int told_number, told_stalled; /* of the loss, in this attempt */
+    int quiet;                     /* attached, and not heard: said so */
 };
 
 struct journal;
@@ -115,6 +116,7 @@ struct job {
     const char **slurm; /* options of srun; NULL: this machine runs its workers */
     size_t n_slurm;
     int resume;
+    int attached; /* started elsewhere, it only reports: file and run are not our paths */
     int priority;
     struct job_stage *stage;
     size_t n_stages;

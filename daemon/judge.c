@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "daemon/attach.h"
 #include "daemon/event.h"
 #include "daemon/notify.h"
 
@@ -148,10 +149,13 @@ void judge_tick(struct daemon *d)
             runs = 1;
             if (passed > own_gap)
                 forgive(d, s, now);
-            judge_stage(d, j, s, now);
+            if (j->attached)
+                attach_judge(d, j, s, now);
+            else
+                judge_stage(d, j, s, now);
             check_save(d, j, s, now);
         }
-        if (runs)
+        if (runs && !j->attached)
             check_disk(d, j);
     }
 }

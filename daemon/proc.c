@@ -5,12 +5,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/str.h"
 
@@ -60,14 +62,23 @@ static int pid_open(pid_t pid)
     return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
+/* A process that is there, by number; 0: it is no process, or not one of these. */
+static pid_t marked(const char *name, const char *mark, char *buf)
+{
+    long id;
+
+    return str_to_long(name, &id) || id <= 0 || id == (long)getpid() ||
+                   !has_mark((pid_t)id, mark, buf)
+               ? 0
+               : (pid_t)id;
+}
+
 int proc_find(const char *mark, pid_t *pid, int *pidfd, int *kept, struct err *e)
 {
-    enum { STRAYS_MAX = 1024 };
-    pid_t stray[STRAYS_MAX];
     char *buf = mem_alloc(ENVIRON_MAX);
     DIR *proc = buf ? opendir("/proc") : NULL;
     struct dirent *entry;
-    size_t n = 0;
+    int strays = 0;
 
     *pid = 0;
     *pidfd = *kept = -1;
@@ -80,19 +91,14 @@ int proc_find(const char *mark, pid_t *pid, int *pidfd, int *kept, struct err *e
         return e->code;
     }
     while (!*pid && (entry = readdir(proc))) {
-        long id;
+        pid_t id = marked(entry->d_name, mark, buf);
 
-        if (str_to_long(entry->d_name, &id) || id <= 0 || id == (long)getpid() ||
-            !has_mark((pid_t)id, mark, buf))
+        strays |= id && !leads_session(id);
+        if (!id || !leads_session(id))
             continue;
-        if (!leads_session((pid_t)id)) {
-            if (n < STRAYS_MAX)
-                stray[n++] = (pid_t)id;
-            continue;
-        }
-        *pidfd = pid_open((pid_t)id);
-        if (*pidfd >= 0 && has_mark((pid_t)id, mark, buf))
-            *pid = (pid_t)id;
+        *pidfd = pid_open(id);
+        if (*pidfd >= 0 && has_mark(id, mark, buf))
+            *pid = id;
         else if (*pidfd >= 0)
             close(*pidfd);
     }
@@ -100,7 +106,37 @@ int proc_find(const char *mark, pid_t *pid, int *pidfd, int *kept, struct err *e
     mem_free(buf);
     if (*pid)
         *kept = (int)syscall(SYS_pidfd_getfd, *pidfd, KEPT_FD, 0);
-    for (size_t i = 0; !*pid && i < n; i++)
-        kill(stray[i], SIGKILL);
+    else if (strays)
+        proc_sweep(mark);
     return 0;
+}
+
+void proc_sweep(const char *mark)
+{
+    enum { MOST = 256 };
+    double until = clock_now() + 0.5, left;
+    char *buf = mem_alloc(ENVIRON_MAX);
+    DIR *proc = buf ? opendir("/proc") : NULL;
+    struct dirent *entry;
+    struct pollfd fd[MOST];
+    nfds_t n = 0;
+
+    while (proc && n < MOST && (entry = readdir(proc))) {
+        pid_t pid = marked(entry->d_name, mark, buf);
+        int held = pid ? pid_open(pid) : -1;
+
+        if (held >= 0 && has_mark(pid, mark, buf) &&
+            !syscall(SYS_pidfd_send_signal, held, SIGKILL, NULL, 0))
+            fd[n++] = (struct pollfd){.fd = held, .events = POLLIN};
+        else if (held >= 0)
+            close(held);
+    }
+    for (nfds_t i = 0; i < n; i++) {
+        left = until - clock_now();
+        poll(&fd[i], 1, left > 0 ? (int)(left * 1000) + 1 : 0);
+        close(fd[i].fd);
+    }
+    if (proc)
+        closedir(proc);
+    mem_free(buf);
 }

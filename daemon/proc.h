@@ -12,4 +12,8 @@
  * read. */
 int proc_find(const char *mark, pid_t *pid, int *pidfd, int *kept, struct err *e);
 
+/* SIGKILL to every process that has `mark`, and wait until they are gone (half a second at
+ * most): those that mpirun, killed itself, has left running. */
+void proc_sweep(const char *mark);
+
 #endif

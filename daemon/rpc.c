@@ -1,6 +1,8 @@
 /* Calls: from a Call frame to the handler and back to Reply frames. */
 #include "daemon/rpc.h"
 
+#include <string.h>
+
 #include "base/mem.h"
 #include "base/str.h"
 #include "daemon/auth.h"
@@ -92,6 +94,22 @@ void rpc_drop(struct rpc_call *call)
     mem_free(call);
 }
 
+/* What makes sense for a job that was started elsewhere, and whose files are there. */
+static int check_attached(const char *method, const struct job *j, struct err *e)
+{
+    static const char *const possible[] = {"GetJob",     "Watch",       "Metrics", "Cancel",
+                                           "Checkpoint", "SetPriority", "Remove",  NULL};
+    const char *const *p = possible;
+
+    while (*p && strcmp(*p, method) != 0)
+        p++;
+    if (!j->attached || *p)
+        return 0;
+    err_set(e, ERR_CONFIG, "%s: job %llu was started elsewhere (%.200s) and only reports",
+            method, (unsigned long long)j->id, j->run);
+    return err_mend(e, "watch, metrics, checkpoint, cancel and rm are possible");
+}
+
 struct job *rpc_find_job(struct rpc_call *call, uint64_t id, enum access_need need)
 {
     struct job *j = daemon_find_job(call->d, id);
@@ -99,6 +117,8 @@ struct job *rpc_find_job(struct rpc_call *call, uint64_t id, enum access_need ne
     int rc = j ? access_check(&call->who, need, j, &e)
                : err_set(&e, ERR_CONFIG, "no job %llu", (unsigned long long)id);
 
+    if (!rc)
+        rc = check_attached(call->method->name, j, &e);
     if (!rc)
         return j;
     rpc_fail(call, &e);

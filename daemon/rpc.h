@@ -78,5 +78,6 @@ RPC_HANDLER(metrics, MetricsRequest, MetricChunk);
 RPC_HANDLER(status, StatusRequest, StatusReply);
 RPC_HANDLER(nodes, NodesRequest, NodeList);
 RPC_HANDLER(watch, WatchRequest, Event);
+RPC_HANDLER(attach, AttachRequest, AttachReply);
 
 #endif

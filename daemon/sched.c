@@ -26,10 +26,11 @@ static void wake_by(struct schedule *out, double when)
         out->wake = when;
 }
 
-/* Nothing new starts in a job that is over, rests or ends. */
+/* Nothing new starts in a job that is over, rests or ends; nor in one that is started
+ * elsewhere. */
 static int may_start(const struct job *j)
 {
-    return !job_ended(j) && j->want == WANT_RUN;
+    return !job_ended(j) && j->want == WANT_RUN && !j->attached;
 }
 
 static int ready(const struct job *j, const struct job_stage *s)
@@ -54,7 +55,7 @@ static void take_running(const struct job *j, size_t index, double now, struct t
         cores_join(&t->cores, &s->cores);
         cores_join(&t->gpus, &s->gpus);
         t->memory += s->memory;
-        t->running += !j->slurm;
+        t->running += !j->slurm && !j->attached;
         if (j->kill_at <= now)
             decide(out, DECIDE_KILL, index, k);
         else

@@ -131,6 +131,8 @@ Hone__V1__Job *show_job(struct arena *a, const struct job *j, double now)
     m->submitted = j->submitted;
     m->has_ended = job_ended(j);
     m->ended = j->ended;
+    m->has_attached = j->attached;
+    m->attached = j->attached;
     m->owner = text(j->owner);
     m->file = text(j->file);
     m->has_last_seq = j->journal != NULL;

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "daemon/attach.h"
 #include "daemon/event.h"
 #include "daemon/journal.h"
 #include "daemon/judge.h"
@@ -39,6 +40,7 @@ static void replace(char **old, const char *text)
     *old = copy;
 }
 
+/* 1: of an attached job, and over. */
 static int find_stage(struct daemon *d, const Hone__V1__Hello *h, struct job **j,
                       size_t *stage, struct err *e)
 {
@@ -48,12 +50,15 @@ static int find_stage(struct daemon *d, const Hone__V1__Hello *h, struct job **j
     if (h->job && !str_to_long(h->job, &id) && id > 0)
         *j = daemon_find_job(d, (uint64_t)id);
     for (size_t i = 0; *j && h->stage && i < (*j)->n_stages; i++) {
-        const struct job_stage *s = &(*j)->stage[i];
+        struct job_stage *s = &(*j)->stage[i];
 
         if (strcmp(s->name, h->stage) != 0)
             continue;
         if (!token_equals(s->token, h->token))
             break;
+        *stage = i;
+        if ((*j)->attached)
+            return attach_hello(d, *j, s, h, e);
         if (s->state != STAGE_RUNNING || s->attempt != h->attempt)
             return err_set(e, ERR_DENIED, "stage %s is not at attempt %u", s->name,
                            h->attempt);
@@ -72,8 +77,13 @@ int uplink_hello(struct daemon *d, struct conn *c, const Hone__V1__Hello *h,
     struct job *j;
     int rc = find_stage(d, h, &j, &c->stage, e);
 
-    if (rc)
+    if (rc < 0)
         return rc;
+    if (rc > 0) { /* it has ended, and nothing it could say is missing */
+        c->role = CONN_WORKER;
+        *received = UINT64_MAX;
+        return 0;
+    }
     c->role = CONN_WORKER;
     c->job = j->id;
     c->rank = h->rank;
@@ -179,6 +189,8 @@ static int take_numbered(struct daemon *d, struct job *j, struct job_stage *s,
 
     if (up->done) {
         r->said_done = 1;
+        if (c->rank == 0)
+            s->status = (int)up->done->status;
         keep_done(j, s, up->done);
         return 0;
     }
@@ -190,7 +202,7 @@ static int take_numbered(struct daemon *d, struct job *j, struct job_stage *s,
     if (!ev.metric && !ev.note && !ev.has_gap)
         return 0;
     ev.has_attempt = ev.has_rank = ev.has_report = ev.has_instance = 1;
-    ev.attempt = s->attempt;
+    ev.attempt = up->has_attempt && up->attempt < s->attempt ? up->attempt : s->attempt;
     ev.rank = (uint32_t)c->rank;
     ev.report = up->seq;
     ev.instance = r->instance;
@@ -270,6 +282,10 @@ int uplink_settle(struct daemon *d, struct conn *c, struct err *e)
     r->received = r->taken;
     down.has_received = 1;
     down.received = r->received;
+    if (j->attached && c->rank == 0 && r->said_done) {
+        attach_done(d, j, s); /* stored before it is acknowledged */
+        daemon_schedule(d);
+    }
     conn_send(d, c->id, &down.base);
     return 0;
 }
@@ -316,8 +332,8 @@ void uplink_recall(struct daemon *d, struct job *j, struct job_stage *s)
         if (rc)
             break;
         ev = (Hone__V1__Event *)m;
-        if (ev->has_report && ev->attempt == s->attempt && ev->rank < s->n_ranks &&
-            ev->stage && !strcmp(ev->stage, s->name)) {
+        if (ev->has_report && (ev->attempt == s->attempt || j->attached) &&
+            ev->rank < s->n_ranks && ev->stage && !strcmp(ev->stage, s->name)) {
             s->rank[ev->rank].instance = ev->instance;
             s->rank[ev->rank].received = s->rank[ev->rank].taken = ev->report;
         }
@@ -330,7 +346,9 @@ void uplink_recall(struct daemon *d, struct job *j, struct job_stage *s)
 
 void uplink_lost(struct daemon *d, struct job *j, struct job_stage *s)
 {
-    int complete = s->n_ranks && s->rank[0].said_done && !s->gap;
+    /* Of an earlier attempt the file may have lines that its last writer on another host
+     * added after its end was noticed here. */
+    int complete = s->n_ranks && s->rank[0].said_done && !s->gap && s->attempt == 1;
 
     for (size_t i = 0; i < s->n_ranks; i++)
         s->rank[i].link = 0;

@@ -15,11 +15,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "daemon/attach.h"
 #include "daemon/event.h"
 #include "daemon/folder.h"
 #include "daemon/uplink.h"
 
-enum { LAST_WORDS_MAX = 8192, STATUS_MAX = 16 };
+enum { LAST_WORDS_MAX = 8192, STATUS_MAX = 16, MARK_MAX = 64 };
 
 const unsigned work_budget[LOSSES] = {3, 2, 3};
 
@@ -356,6 +357,24 @@ static enum stage_state outcome(struct daemon *d, struct job *j, struct job_stag
     return to;
 }
 
+/* The worker's mark in its environment, by which it is found. */
+static void mark_of(const struct job_stage *s, char out[MARK_MAX])
+{
+    snprintf(out, MARK_MAX, "HONE_UPLINK_TOKEN=%s", s->token);
+}
+
+/* mpirun that was killed leaves its ranks running for seconds: they must not go on writing
+ * to the folder when what they wrote is read, and the next attempt begins. */
+static void sweep(struct daemon *d, const struct job_stage *s, const struct io_exit *how)
+{
+    char mark[MARK_MAX];
+
+    if (!d->io->ops->sweep || (s->workers < 2 && !how->signal))
+        return;
+    mark_of(s, mark);
+    d->io->ops->sweep(d->io, mark);
+}
+
 void work_ended(struct daemon *d, struct job *j, struct job_stage *s,
                 const struct io_exit *how)
 {
@@ -365,6 +384,7 @@ void work_ended(struct daemon *d, struct job *j, struct job_stage *s,
 
     s->child = 0;
     s->status = how->signal ? 128 + how->signal : how->status;
+    sweep(d, s, how);
     uplink_lost(d, j, s);
     to = outcome(d, j, s, how);
     s->ended = clock_wall();
@@ -411,13 +431,17 @@ static void read_end(const char *path, struct io_exit *how)
 
 void work_adopt(struct daemon *d, struct job *j, struct job_stage *s)
 {
-    char mark[64], status[FILE_PATH_MAX];
+    char mark[MARK_MAX], status[FILE_PATH_MAX];
     struct io_exit how;
     struct err e;
     int kept = -1;
 
-    snprintf(mark, sizeof mark, "HONE_UPLINK_TOKEN=%s", s->token);
     s->child = 0;
+    if (j->attached) {
+        attach_recover(d, j, s);
+        return;
+    }
+    mark_of(s, mark);
     if (stage_open_ranks(s) || status_path(j, s, status, &e) ||
         (d->io->ops->adopt && d->io->ops->adopt(d->io, mark, status, &s->child, &kept, &e)))
         log_error("job %llu: stage %s: cannot look for its worker",

@@ -23,7 +23,7 @@
 #include "worker/verb/verb.h"
 
 struct worker_args {
-    const char *stage, *out;
+    const char *stage, *out, *report;
     struct arg_list set, job;
     int resume, check;
 };
@@ -36,6 +36,9 @@ static const struct arg_flag flags[] = {
     ARG_SWITCH("--resume", "go on from the newest good checkpoint", struct worker_args,
                resume),
     ARG_LIST("--set", "KEY=VALUE", "override a key of the job", struct worker_args, set),
+    ARG_VALUE("--report", "ADDRESS",
+              "tell a honed how it goes: HOST:PORT or unix:PATH (docs/OPERATIONS.md)",
+              struct worker_args, report),
     ARG_SWITCH("--check", "check the job and show its plan, start nothing",
                struct worker_args, check),
     ARG_END,
@@ -43,8 +46,8 @@ static const struct arg_flag flags[] = {
 
 static const struct arg_spec spec = {
     .program = "hone-worker",
-    .usage =
-        "JOB.yaml [--stage NAME] [--out DIR] [--resume] [--set KEY=VALUE]... [--check]",
+    .usage = "JOB.yaml [--stage NAME] [--out DIR] [--resume] [--set KEY=VALUE]... "
+             "[--report ADDRESS] [--check]",
     .help = "Trains the stages of a job; `mpirun -n N hone-worker JOB.yaml` with N ranks "
             "that share each batch.\nSIGUSR1 or SIGTERM: save a checkpoint and stop. "
             "Also: --describe (stages, options, families and "
@@ -136,6 +139,19 @@ static void on_lost(void *arg, const char *message, int report, int far)
     _exit(1);
 }
 
+/* --report is HONE_UPLINK; who was started by a daemon reports to that one. */
+static int set_report(const struct worker_args *a, struct err *e)
+{
+    const char *job = getenv("HONE_UPLINK_JOB");
+    struct link_hello hello = {0};
+
+    if (a->report && job && *job)
+        return err_set(e, ERR_USAGE, "--report: a daemon started this worker");
+    if (a->report && setenv("HONE_UPLINK", a->report, 1))
+        return err_set(e, ERR_NOMEM, "--report: out of memory");
+    return link_hello_env(&hello, e); /* what is wrong there is wrong before all else */
+}
+
 static int open_ranks(struct comm **out, struct err *e)
 {
     struct cluster_setup s = {.lost = on_lost};
@@ -179,6 +195,10 @@ static int train(int argc, char **argv)
     }
     if (!r)
         r = set_signals(&e);
+    if (!r && (!ranks || ranks->rank == 0))
+        r = set_report(&a, &e);
+    if (ranks)
+        r = comm_agree(ranks, r, &e);
     if (!r) {
         struct run_options o = {.file = a.job.item[0],
                                 .set = a.set.item,

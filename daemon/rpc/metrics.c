@@ -1,4 +1,5 @@
-/* Metrics: the lines of metrics.jsonl, stage by stage. */
+/* Metrics: the lines of metrics.jsonl, stage by stage; of a job elsewhere what it told. */
+#include "daemon/attach.h"
 #include "daemon/daemon.h"
 #include "daemon/rpc.h"
 #include "daemon/tail.h"
@@ -10,6 +11,8 @@ RPC_HANDLER(metrics, MetricsRequest, MetricChunk)
 
     (void)service;
     (void)reply; /* the stream ends in tail.c */
-    if (j)
+    if (j && j->attached)
+        attach_metrics(call, j, in->stage);
+    else if (j)
         tail_metrics(call, j, in->stage);
 }

@@ -34,7 +34,10 @@ RPC_HANDLER(remove, RemoveRequest, RemoveReply)
         rc = err_mend(&e, "hone cancel %llu first", (unsigned long long)j->id);
     }
     if (!rc && in->has_files && in->files)
-        rc = remove_files(j, &e);
+        rc = j->attached
+                 ? err_set(&e, ERR_CONFIG, "the files of job %llu are elsewhere: %s",
+                           (unsigned long long)j->id, j->run)
+                 : remove_files(j, &e);
     if (!rc)
         rc = store_remove_job(d->store, j->id, &e);
     if (rc) {

@@ -82,7 +82,8 @@ enum {
     NOTIFY,
     PRIORITY,
     WANT,
-    SLURM
+    SLURM,
+    ATTACHED
 };
 
 static int read_job(struct store *s, sqlite3_stmt *q, struct job *j, struct err *e)
@@ -97,6 +98,7 @@ static int read_job(struct store *s, sqlite3_stmt *q, struct job *j, struct err 
     j->state = (enum job_state)state;
     j->want = (enum job_want)want;
     j->resume = sqlite3_column_int(q, RESUME);
+    j->attached = sqlite3_column_int(q, ATTACHED);
     j->exit_status = sqlite3_column_int(q, STATUS);
     j->submitted = sqlite3_column_double(q, SUBMITTED);
     j->ended = sqlite3_column_double(q, ENDED);
@@ -290,7 +292,7 @@ static int prepare(struct store *s, const struct store_filter *f, sqlite3_stmt *
 
     str_add(&sql, "SELECT id, name, file, run, settings, resume, state, exit_status, "
                   "message, mend, submitted, ended, request_id, owner, notify, priority, "
-                  "want, slurm FROM job WHERE 1");
+                  "want, slurm, attached FROM job WHERE 1");
     if (f->id)
         str_add(&sql, " AND id = ?1");
     if (f->before)

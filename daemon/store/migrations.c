@@ -59,5 +59,8 @@ const char *const store_migrations[] = {
     "  (SELECT job FROM stage WHERE whole);"
     "UPDATE stage SET state = 'failed' WHERE whole AND state IN ('waiting', 'running');"
     "ALTER TABLE stage DROP COLUMN whole;",
+
+    /* 5: jobs that were started elsewhere and only report here. */
+    "ALTER TABLE job ADD COLUMN attached INTEGER NOT NULL DEFAULT 0;",
 };
 const int store_n_migrations = sizeof store_migrations / sizeof *store_migrations;

@@ -290,7 +290,8 @@ static int insert_job(struct store *s, struct job *j, struct err *e)
         sqlite3_prepare_v2(s->db,
                            "INSERT INTO job (name, file, run, settings, resume, state, "
                            "submitted, request_id, owner, notify, priority, want, "
-                           "slurm) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                           "slurm, attached) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+                           "?, ?)",
                            -1, &q, NULL)) {
         str_fini(&set);
         str_fini(&slurm);
@@ -309,6 +310,7 @@ static int insert_job(struct store *s, struct job *j, struct err *e)
     sqlite3_bind_int(q, 11, j->priority);
     bind_text(q, 12, job_want_name(j->want));
     bind_text(q, 13, j->slurm ? str_get(&slurm) : NULL);
+    sqlite3_bind_int(q, 14, j->attached);
     rc = finish(s, q, e);
     str_fini(&set);
     str_fini(&slurm);

@@ -1,15 +1,13 @@
-/* The uplink. One thread owns the socket; callers only touch the queue under the mutex and
- * ring an eventfd.
+/* The uplink. One thread owns the connection (channel.h); callers only touch the outbox and
+ * the slots under the mutex and ring an eventfd.
  *
- * The queue holds packed messages in order of their sequence numbers: first those that were
- * written but not acknowledged, then those still to be written. A new connection begins
- * with the Welcome's acknowledgement and writes the rest again, so a message is lost only
- * when the queue overflows: then the oldest metric makes room and a gap marker says how
- * many went. Progress is kept in slots, not in the queue: the newest overwrites. */
+ * A new connection begins with the Welcome's acknowledgement and writes the rest of the
+ * outbox again, so that a message is lost only where the outbox says so. Progress is kept
+ * in slots, not in the outbox: the newest overwrites. A run that no daemon started attaches
+ * itself first (report.h), and again where its daemon does not know it any more. */
 #include "worker/link/link.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -18,8 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/random.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,23 +24,21 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "proto/frame.h"
 #include "proto/message.h"
 #include "proto/transport.h"
 #include "wire.pb-c.h"
 #include "worker.pb-c.h"
+#include "worker/link/channel.h"
+#include "worker/link/outbox.h"
+#include "worker/link/report.h"
 
-enum { QUEUE_MAX = 1024, TEXT_MAX = 60000, CHUNK = 65536 };
+enum { TEXT_MAX = 60000, CHUNK = 65536 };
 
 /* Seconds. */
-static const double heartbeat_every = 1.0, answer_within = 2.0, flush_within = 2.0;
-static const double retry_first = 0.05, retry_most = 1.0;
-
-struct item {
-    uint64_t seq;
-    int metric;     /* may be dropped when the queue is full */
-    struct str out; /* the frame */
-};
+static const double heartbeat_every = 1.0, answer_within = 2.0, far_within = 5.0;
+static const double flush_within = 2.0, far_flush_within = 10.0;
+static const double retry_first = 0.05, retry_most = 1.0, far_retry_most = 5.0;
+static const double refused_wait = 60.0; /* a certificate or a token may be mended */
 
 /* The newest progress of one kind. */
 struct slot {
@@ -60,29 +54,34 @@ struct link {
     pthread_mutex_t lock;
     pthread_t thread;
     int wake; /* eventfd */
-    char *address, *token, *job, *stage;
+    char *address, *far, *authority, *certificate, *key, *credential;
+    char *token, *job, *stage; /* the first two by report_attach() where `run` is set */
+    const struct report *run;
     unsigned attempt, rank, world;
-    uint64_t instance;
     int orphan_stop, orphan_said;
+    int patient; /* it is not a daemon beside us: it may be away for long */
 
-    struct item queue[QUEUE_MAX]; /* in order of seq */
-    size_t n, n_written;
-    uint64_t next_seq;
-    uint64_t dropped; /* metrics since the last gap marker */
-
+    struct outbox box;
     struct slot slot[SLOTS];
     int newest; /* slot */
 
     atomic_int control;
     int closing, broken; /* broken: refused, or out of memory: silent from now on */
+    int lingers;         /* link_close() has been, links_end() is to come */
+    double close_by;
+    struct link *next; /* of those that linger */
 
     /* The thread's own: */
-    int fd;
-    struct frame_reader in;
-    struct str out;
-    size_t out_start;
+    struct channel c;
+    struct str fresh; /* frames for the channel */
     double lost_at;
+    int is_lost; /* said so */
+    char complaint[ERR_MSG_MAX];
 };
+
+/* Links of stages that are over, whose daemon has not heard everything. One thread, the
+ * trainer's, closes links. */
+static struct link *lingering;
 
 static void ring(struct link *l)
 {
@@ -92,73 +91,13 @@ static void ring(struct link *l)
     (void)n; /* full: it is ringing already */
 }
 
-/* ---- queue (lock held) ---- */
-
-static void remove_item(struct link *l, size_t i)
-{
-    str_fini(&l->queue[i].out);
-    memmove(&l->queue[i], &l->queue[i + 1], (l->n - i - 1) * sizeof *l->queue);
-    l->n--;
-    if (i < l->n_written)
-        l->n_written--;
-}
-
-static void push(struct link *l, Hone__V1__Up *up, int metric)
-{
-    struct item it = {0};
-    struct err e;
-
-    up->seq = it.seq = l->next_seq;
-    it.metric = metric;
-    if (message_frame(&up->base, &it.out, &e)) {
-        str_fini(&it.out);
-        l->dropped += metric;
-        return;
-    }
-    l->next_seq++;
-    l->queue[l->n++] = it;
-}
-
-/* Say what was dropped, once there is room again. */
-static void say_gap(struct link *l)
-{
-    Hone__V1__Up gap = HONE__V1__UP__INIT;
-
-    if (!l->dropped || l->n >= QUEUE_MAX / 2)
-        return;
-    gap.has_gap = 1;
-    gap.gap = l->dropped;
-    l->dropped = 0;
-    push(l, &gap, 0);
-}
-
-static void acknowledge(struct link *l, uint64_t seq)
-{
-    while (l->n && l->queue[0].seq <= seq)
-        remove_item(l, 0);
-    say_gap(l);
-}
-
-/* Make room for two items: what comes, and a gap marker. */
-static void make_room(struct link *l)
-{
-    while (l->n > QUEUE_MAX - 2) {
-        size_t i = 0;
-
-        while (i < l->n - 1 && !l->queue[i].metric)
-            i++;
-        l->dropped += (uint64_t)l->queue[i].metric;
-        remove_item(l, i);
-    }
-}
-
 static void enqueue(struct link *l, Hone__V1__Up *up, int metric)
 {
+    up->has_attempt = l->run != NULL;
+    up->attempt = l->attempt;
     pthread_mutex_lock(&l->lock);
-    if (!l->broken) {
-        make_room(l);
-        say_gap(l);
-        push(l, up, metric);
+    if (!l->broken || l->box.fd >= 0) { /* the next start of the run sends it */
+        outbox_add(&l->box, up, metric);
         ring(l);
     }
     pthread_mutex_unlock(&l->lock);
@@ -253,16 +192,6 @@ enum link_control link_control(struct link *l)
 
 /* ---- the thread ---- */
 
-static void disconnect(struct link *l)
-{
-    if (l->fd >= 0)
-        close(l->fd);
-    l->fd = -1;
-    frame_reader_fini(&l->in);
-    str_fini(&l->out);
-    l->out_start = 0;
-}
-
 static void take_word(struct link *l, int word)
 {
     static const enum link_control control[] = {[HONE__V1__WORD__STOP] = CONTROL_STOP,
@@ -286,7 +215,7 @@ static int take_down(struct link *l, const uint8_t *p, size_t n, struct err *e)
     down = (Hone__V1__Down *)m;
     if (down->has_received) {
         pthread_mutex_lock(&l->lock);
-        acknowledge(l, down->received);
+        outbox_acknowledge(&l->box, down->received);
         pthread_mutex_unlock(&l->lock);
     }
     if (down->has_word)
@@ -302,51 +231,17 @@ static int take_frames(struct link *l, struct err *e)
     size_t len;
     int rc;
 
-    while ((rc = frame_next(&l->in, &body, &len, e)) > 0)
+    while ((rc = frame_next(&l->c.in, &body, &len, e)) > 0)
         if ((rc = take_down(l, body, len, e)))
             break;
     return rc;
-}
-
-/* Read what is there; an error: the connection is gone. */
-static int receive(struct link *l, struct err *e)
-{
-    char buf[4096];
-    ssize_t got = recv(l->fd, buf, sizeof buf, MSG_DONTWAIT);
-    int rc;
-
-    if (got == 0)
-        return err_set(e, ERR_UNREACHABLE, "the daemon closed the connection");
-    if (got < 0)
-        return errno == EAGAIN || errno == EINTR
-                   ? 0
-                   : err_errno(e, ERR_UNREACHABLE, errno, "receive");
-    rc = frame_feed(&l->in, buf, (size_t)got, e);
-    return rc ? rc : take_frames(l, e);
-}
-
-static int transmit(struct link *l, struct err *e)
-{
-    while (l->out_start < l->out.len) {
-        ssize_t n = send(l->fd, l->out.s + l->out_start, l->out.len - l->out_start,
-                         MSG_NOSIGNAL | MSG_DONTWAIT);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return errno == EAGAIN ? 0 : err_errno(e, ERR_UNREACHABLE, errno, "send");
-        l->out_start += (size_t)n;
-    }
-    str_clear(&l->out);
-    l->out_start = 0;
-    return 0;
 }
 
 static void write_up(struct link *l, const Hone__V1__Up *up)
 {
     struct err e;
 
-    if (message_frame(&up->base, &l->out, &e))
+    if (message_frame(&up->base, &l->fresh, &e))
         log_warn("uplink: %s", e.msg);
 }
 
@@ -355,7 +250,7 @@ static int fill_slot(struct link *l, struct slot *s)
     Hone__V1__Up up = HONE__V1__UP__INIT;
     Hone__V1__Progress progress = HONE__V1__PROGRESS__INIT;
 
-    if (!s->fresh || l->out.len >= CHUNK)
+    if (!s->fresh)
         return 0;
     progress.phase = s->phase;
     progress.step = s->step;
@@ -367,20 +262,20 @@ static int fill_slot(struct link *l, struct slot *s)
     return 1;
 }
 
-/* Move what waits into the output buffer (at most about CHUNK bytes of it). */
-static void fill(struct link *l, int heartbeat)
+/* Give the channel what waits, unless it has enough to do. */
+static int fill(struct link *l, int heartbeat, struct err *e)
 {
     Hone__V1__Up up = HONE__V1__UP__INIT;
     Hone__V1__Heartbeat beat = HONE__V1__HEARTBEAT__INIT;
     const struct slot *newest;
-    int told = 0;
+    int told = 0, rc = 1;
 
+    if (channel_unsent(&l->c) >= CHUNK)
+        return 0;
+    str_clear(&l->fresh);
     pthread_mutex_lock(&l->lock);
-    while (l->n_written < l->n && l->out.len < CHUNK) {
-        const struct str *frame = &l->queue[l->n_written++].out;
-
-        str_add_bytes(&l->out, frame->s, frame->len);
-    }
+    while (rc > 0 && l->fresh.len < CHUNK)
+        rc = outbox_next(&l->box, &l->fresh, e);
     /* The newest last. */
     told |= fill_slot(l, &l->slot[!l->newest]);
     told |= fill_slot(l, &l->slot[l->newest]);
@@ -393,13 +288,15 @@ static void fill(struct link *l, int heartbeat)
         write_up(l, &up);
     }
     pthread_mutex_unlock(&l->lock);
+    if (rc < 0 || !l->fresh.len)
+        return rc < 0 ? rc : 0;
+    return channel_put(&l->c, l->fresh.s, l->fresh.len, e);
 }
 
 static int send_hello(struct link *l, struct err *e)
 {
     Hone__V1__Hello h = HONE__V1__HELLO__INIT;
     char host[256] = "";
-    int rc;
 
     h.magic = PROTO_MAGIC;
     h.version = PROTO_VERSION;
@@ -412,42 +309,24 @@ static int send_hello(struct link *l, struct err *e)
         h.host = host;
     h.has_attempt = h.has_rank = h.has_world = h.has_pid = h.has_instance = 1;
     h.pid = (uint32_t)getpid();
-    h.instance = l->instance;
+    h.instance = l->box.instance;
     h.attempt = l->attempt;
     h.rank = l->rank;
     h.world = l->world;
-    rc = message_frame(&h.base, &l->out, e);
-    return rc ? rc : transmit(l, e);
+    return channel_put_message(&l->c, &h.base, e);
 }
 
-/* Wait for the Welcome. ERR_DENIED: refused, do not come back. */
+/* Wait for the Welcome. ERR_DENIED: refused. */
 static int take_welcome(struct link *l, struct err *e)
 {
-    double until = clock_now() + answer_within;
     const uint8_t *body;
     ProtobufCMessage *m;
     Hone__V1__Welcome *w;
     size_t len;
-    int rc;
+    int rc = channel_await(&l->c, l->patient ? far_within : answer_within, &body, &len, e);
 
-    while (!(rc = frame_next(&l->in, &body, &len, e))) {
-        struct pollfd p = {l->fd, POLLIN, 0};
-        double left = until - clock_now();
-        char buf[1024];
-        ssize_t got;
-
-        if (left <= 0)
-            return err_set(e, ERR_UNREACHABLE, "the daemon does not answer");
-        poll(&p, 1, (int)(left * 1000) + 1);
-        got = recv(l->fd, buf, sizeof buf, MSG_DONTWAIT);
-        if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
-            return err_set(e, ERR_UNREACHABLE, "the daemon closed the connection");
-        if (got > 0 && (rc = frame_feed(&l->in, buf, (size_t)got, e)))
-            return rc;
-    }
-    if (rc < 0)
-        return rc;
-    rc = message_unpack(&hone__v1__welcome__descriptor, body, len, &m, e);
+    if (!rc)
+        rc = message_unpack(&hone__v1__welcome__descriptor, body, len, &m, e);
     if (rc)
         return rc;
     w = (Hone__V1__Welcome *)m;
@@ -455,23 +334,63 @@ static int take_welcome(struct link *l, struct err *e)
         rc = err_set(e, ERR_DENIED, "the daemon refused: %s", w->refused->message);
     } else {
         pthread_mutex_lock(&l->lock);
-        acknowledge(l, w->received);
-        l->n_written = 0;
+        outbox_acknowledge(&l->box, w->received);
+        outbox_rewind(&l->box);
         pthread_mutex_unlock(&l->lock);
     }
     message_free(m);
     return rc;
 }
 
+/* The socket beside us; where this is another host than the daemon's, its address. */
+static int open_channel(struct link *l, struct err *e)
+{
+    struct channel_target to = {l->address, l->authority, l->certificate, l->key};
+    int rc = channel_open(&l->c, &to, far_within, e);
+
+    if (!rc || !l->far)
+        return rc;
+    to.address = l->far;
+    return channel_open(&l->c, &to, far_within, e);
+}
+
+/* Ask for our place in the daemon, over a connection of its own. */
+static int attach(struct link *l, struct err *e)
+{
+    struct report_place place;
+    int rc = open_channel(l, e);
+
+    if (!rc)
+        rc = report_attach(&l->c, l->run, l->credential, l->stage, far_within, &place, e);
+    channel_close(&l->c);
+    if (rc)
+        return rc;
+    l->job = mem_strdup(place.job);
+    l->token = mem_strdup(place.token);
+    if (!l->job || !l->token)
+        return err_set(e, ERR_NOMEM, "uplink: out of memory");
+    return 0;
+}
+
+static void forget_place(struct link *l)
+{
+    mem_free(l->job);
+    mem_free(l->token);
+    l->job = l->token = NULL;
+}
+
 static int dial(struct link *l, struct err *e)
 {
-    int rc = transport_connect(l->address, &l->fd, e);
+    int rc = l->run && !l->job ? attach(l, e) : 0;
 
-    frame_reader_init(&l->in, FRAME_CAP);
+    if (!rc)
+        rc = open_channel(l, e);
     if (!rc)
         rc = send_hello(l, e);
     if (!rc)
         rc = take_welcome(l, e);
+    if (rc == ERR_DENIED && l->run)
+        forget_place(l);
     return rc;
 }
 
@@ -494,39 +413,85 @@ static void judge_absence(struct link *l, const struct err *e)
     l->orphan_said = 1;
 }
 
-static void wait_bell(struct link *l, double seconds)
+/* Wait, but not when link_close() does. */
+static void pause_for(struct link *l, double seconds)
 {
-    struct pollfd p = {l->wake, POLLIN, 0};
-    uint64_t count;
+    double until = clock_now() + seconds, left;
 
-    if (poll(&p, 1, (int)(seconds * 1000)) > 0 && read(l->wake, &count, sizeof count) < 0)
+    while ((left = until - clock_now()) > 0) {
+        struct pollfd p = {l->wake, POLLIN, 0};
+        uint64_t count;
+        int closing;
+
+        pthread_mutex_lock(&l->lock);
+        closing = l->closing && !l->lingers;
+        pthread_mutex_unlock(&l->lock);
+        if (closing && left > retry_most)
+            return;
+        if (poll(&p, 1, (int)(left * 1000) + 1) > 0 &&
+            read(l->wake, &count, sizeof count) < 0)
+            return;
+    }
+}
+
+/* Say each trouble with a daemon elsewhere once. */
+static void complain(struct link *l, const struct err *e, int refused)
+{
+    if (!l->patient || !strcmp(l->complaint, e->msg))
         return;
+    snprintf(l->complaint, sizeof l->complaint, "%s", e->msg);
+    if (refused)
+        log_warn("uplink: %s; training goes on, unreported%s%s", e->msg,
+                 e->mend[0] ? "; try: " : "", e->mend);
+    else if (!l->is_lost)
+        log_warn("uplink: %s; training goes on, and is reported when the daemon is there",
+                 e->msg);
+    l->is_lost = 1;
 }
 
 /* 1: connected; 0: not yet; -1: give up. */
 static int reconnect(struct link *l, double *pause)
 {
+    double most = l->patient ? far_retry_most : retry_most;
     struct err e;
-    int rc = dial(l, &e);
+    int rc = dial(l, &e), refused = rc != ERR_UNREACHABLE && rc != ERR_NOMEM, closing;
 
     if (!rc) {
+        if (l->is_lost)
+            log_info("uplink: reporting to %s", l->far ? l->far : l->address);
         *pause = retry_first;
+        l->is_lost = 0;
+        l->complaint[0] = '\0';
         return 1;
     }
-    disconnect(l);
-    if (rc == ERR_DENIED) {
+    channel_close(&l->c);
+    if (rc == ERR_DENIED && !l->patient) {
         log_warn("uplink: %s", e.msg);
         return -1;
     }
+    complain(l, &e, refused);
     judge_absence(l, &e);
     pthread_mutex_lock(&l->lock);
-    rc = l->closing;
+    closing = l->closing;
     pthread_mutex_unlock(&l->lock);
-    if (rc && (l->orphan_stop || clock_now() - l->lost_at > flush_within))
+    if (closing && (l->orphan_stop || refused ||
+                    clock_now() > (l->patient ? l->close_by : l->lost_at + flush_within)))
         return -1;
-    wait_bell(l, *pause);
-    *pause = *pause * 2 < retry_most ? *pause * 2 : retry_most;
+    /* The first refusals may be of a daemon that has just lost its memory of us. */
+    pause_for(l, refused && *pause >= 1 ? refused_wait : *pause);
+    *pause = *pause * 2 < most ? *pause * 2 : most;
     return 0;
+}
+/* Has link_close() been called, and everything said? */
+static int is_finished(struct link *l)
+{
+    int finished;
+
+    pthread_mutex_lock(&l->lock);
+    finished = l->closing && l->box.n == 0 && !l->slot[SLOT_TRAIN].fresh &&
+               !l->slot[SLOT_OTHER].fresh;
+    pthread_mutex_unlock(&l->lock);
+    return finished && !channel_unsent(&l->c);
 }
 
 /* Speak and listen until the connection is lost. 1: all was said and link_close() waits. */
@@ -537,29 +502,24 @@ static int converse(struct link *l, struct err *e)
     if (take_frames(l, e)) /* what came together with the Welcome */
         return 0;
     for (;;) {
-        struct pollfd p[2] = {{l->fd, POLLIN, 0}, {l->wake, POLLIN, 0}};
+        struct pollfd p[2] = {{l->c.fd, POLLIN, 0}, {l->wake, POLLIN, 0}};
         double left = beat - clock_now();
         uint64_t count;
-        int finished;
 
-        fill(l, left <= 0);
+        if (fill(l, left <= 0, e) || channel_transmit(&l->c, e))
+            return 0;
         if (left <= 0)
             beat = clock_now() + heartbeat_every;
-        if (transmit(l, e))
-            return 0;
-        pthread_mutex_lock(&l->lock);
-        finished = l->closing && l->n == 0 && !l->slot[SLOT_TRAIN].fresh &&
-                   !l->slot[SLOT_OTHER].fresh;
-        pthread_mutex_unlock(&l->lock);
-        if (finished && l->out_start == l->out.len)
+        if (is_finished(l))
             return 1;
-        if (l->out_start < l->out.len)
+        if (channel_unsent(&l->c))
             p[0].events |= POLLOUT;
         left = beat - clock_now();
         poll(p, 2, left > 0 ? (int)(left * 1000) + 1 : 0);
         if (p[1].revents & POLLIN && read(l->wake, &count, sizeof count) < 0)
             count = 0;
-        if (p[0].revents & (POLLIN | POLLHUP | POLLERR) && receive(l, e))
+        if (p[0].revents & (POLLIN | POLLHUP | POLLERR) &&
+            (channel_receive(&l->c, e) || take_frames(l, e)))
             return 0;
     }
 }
@@ -576,38 +536,24 @@ static void *run(void *arg)
         if (rc == 0)
             continue;
         rc = converse(l, &e);
-        disconnect(l);
+        channel_close(&l->c);
         l->lost_at = clock_now();
         if (rc)
             break;
+        complain(l, &e, 0);
         judge_absence(l, &e);
     }
     pthread_mutex_lock(&l->lock);
+    if (l->run && l->box.n)
+        log_warn("uplink: stage %s: %zu messages could not be told; the next start of the "
+                 "run tells them",
+                 l->stage, l->box.n);
     l->broken = 1;
     pthread_mutex_unlock(&l->lock);
     return NULL;
 }
 
 /* ---- open and close ---- */
-
-int link_hello_env(struct link_hello *h, struct err *e)
-{
-    const char *attempt = getenv("HONE_UPLINK_ATTEMPT");
-    const char *orphan = getenv("HONE_UPLINK_ORPHAN");
-    long n = 1;
-
-    h->address = getenv("HONE_UPLINK");
-    h->token = getenv("HONE_UPLINK_TOKEN");
-    h->job = getenv("HONE_UPLINK_JOB");
-    if (h->address && !*h->address)
-        h->address = NULL;
-    if (attempt && (str_to_long(attempt, &n) || n < 0 || n > 1000000))
-        return err_set(e, ERR_USAGE, "HONE_UPLINK_ATTEMPT: \"%s\" is no number of attempts",
-                       attempt);
-    h->attempt = (int)n;
-    h->orphan_stop = orphan && !strcmp(orphan, "stop");
-    return 0;
-}
 
 int link_leave_status(int status)
 {
@@ -631,11 +577,17 @@ static int copy(char **out, const char *s)
 
 static void release(struct link *l)
 {
-    while (l->n)
-        remove_item(l, l->n - 1);
+    channel_close(&l->c);
+    outbox_close(&l->box);
+    str_fini(&l->fresh);
     if (l->wake >= 0)
         close(l->wake);
     mem_free(l->address);
+    mem_free(l->far);
+    mem_free(l->authority);
+    mem_free(l->certificate);
+    mem_free(l->key);
+    mem_free(l->credential);
     mem_free(l->token);
     mem_free(l->job);
     mem_free(l->stage);
@@ -644,6 +596,27 @@ static void release(struct link *l)
         mem_free(l->slot[i].figures);
     }
     mem_free(l);
+}
+
+static int fill_in(struct link *l, const struct link_hello *h, struct err *e)
+{
+    l->c.fd = l->box.fd = -1;
+    l->attempt = (unsigned)h->attempt;
+    l->rank = (unsigned)h->rank;
+    l->world = (unsigned)h->world;
+    l->orphan_stop = h->orphan_stop;
+    l->run = h->run;
+    l->patient = h->run || !str_starts(h->address, "unix:");
+    l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (l->wake < 0)
+        return err_errno(e, ERR_IO, errno, "open the uplink");
+    if (copy(&l->address, h->address) || copy(&l->far, h->far) ||
+        copy(&l->authority, h->authority) || copy(&l->certificate, h->certificate) ||
+        copy(&l->key, h->key) || copy(&l->credential, h->credential) ||
+        copy(&l->stage, h->stage) || (!h->run && copy(&l->token, h->token)) ||
+        (!h->run && copy(&l->job, h->job)))
+        return err_set(e, ERR_NOMEM, "open the uplink: out of memory");
+    return outbox_open(&l->box, h->journal, e);
 }
 
 int link_open(struct link **out, const struct link_hello *h, struct err *e)
@@ -658,24 +631,9 @@ int link_open(struct link **out, const struct link_hello *h, struct err *e)
     l = mem_alloc(sizeof *l);
     if (!l)
         return err_set(e, ERR_NOMEM, "open the uplink: out of memory");
-    l->fd = -1;
-    l->next_seq = 1;
-    if (getrandom(&l->instance, sizeof l->instance, 0) != sizeof l->instance)
-        l->instance = (uint64_t)getpid() << 32 | (uint64_t)time(NULL);
-    l->attempt = (unsigned)h->attempt;
-    l->rank = (unsigned)h->rank;
-    l->world = (unsigned)h->world;
-    l->orphan_stop = h->orphan_stop;
-    l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (l->wake < 0) {
-        rc = err_errno(e, ERR_IO, errno, "open the uplink");
+    rc = fill_in(l, h, e);
+    if (rc)
         goto fail;
-    }
-    if (copy(&l->address, h->address) || copy(&l->token, h->token) ||
-        copy(&l->job, h->job) || copy(&l->stage, h->stage)) {
-        rc = err_set(e, ERR_NOMEM, "open the uplink: out of memory");
-        goto fail;
-    }
     pthread_mutex_init(&l->lock, NULL);
     /* Signals are for the trainer's thread. */
     sigfillset(&all);
@@ -693,20 +651,50 @@ fail:
     return rc;
 }
 
-void link_close(struct link *l)
+/* Wait for the thread, and at last leave it alone. */
+static void end(struct link *l, double flush)
 {
     struct timespec until;
 
-    if (!l)
-        return;
     pthread_mutex_lock(&l->lock);
     l->closing = 1;
+    l->lingers = 0;
+    l->close_by = clock_now() + flush;
     pthread_mutex_unlock(&l->lock);
     ring(l);
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += (time_t)flush_within;
+    until.tv_sec += (time_t)flush + l->patient;
     if (pthread_timedjoin_np(l->thread, NULL, &until))
         return; /* stuck in a call of the system: the process is about to end anyway */
     pthread_mutex_destroy(&l->lock);
     release(l);
+}
+
+void link_close(struct link *l)
+{
+    if (!l)
+        return;
+    if (!l->run) {
+        end(l, l->patient ? far_flush_within : flush_within);
+        return;
+    }
+    pthread_mutex_lock(&l->lock);
+    l->closing = l->lingers = 1;
+    pthread_mutex_unlock(&l->lock);
+    ring(l);
+    l->next = lingering;
+    lingering = l;
+}
+
+void links_end(void)
+{
+    double until = clock_now() + far_flush_within;
+
+    while (lingering) {
+        struct link *l = lingering;
+        double left = until - clock_now();
+
+        lingering = l->next;
+        end(l, left > 0 ? left : 0);
+    }
 }

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "worker/ckpt/state.h"
 #include "worker/link/link.h"
+#include "worker/link/report.h"
 #include "worker/train/folder.h"
 #include "worker/train/loop.h"
 #include "worker/train/summary.h"
@@ -60,19 +61,51 @@ static int load_job(struct job *j, const struct spec *spec, const struct run_opt
              : comm_same(o->comm, "training data", j->data_hash, sizeof j->data_hash, e);
 }
 
-/* Rank 0's uplink to the daemon, if there is one. seed 0: the job has one. */
-static int open_link(struct link **out, const struct run_options *o, long seed,
-                     const char *stage, struct err *e)
+/* Where a run that no daemon started reports to one: who it is, in *r. *reports: it does.
+ */
+static int open_report(struct report *r, const struct spec *spec, const struct folder *f,
+                       const struct run_options *o, int *reports, struct err *e)
 {
-    char name[160];
-    struct link_hello hello = {.stage = stage, .rank = 0, .world = o->comm->world};
+    struct link_hello hello = {0};
+    int rc = link_hello_env(&hello, e);
+
+    *reports = !rc && hello.address && !hello.job;
+    if (!*reports)
+        return rc;
+    rc = report_open(r, f->path, o->stage, e);
+    snprintf(r->name, sizeof r->name, "%s", spec->name);
+    if (!realpath(spec->file, r->file))
+        snprintf(r->file, sizeof r->file, "%s", spec->file);
+    r->workers = (unsigned)o->comm->world;
+    for (size_t i = 0; i < spec->n_stages && r->n_stages < REPORT_STAGES_MAX; i++)
+        if (!o->stage || !strcmp(o->stage, spec->stage[i].name))
+            r->stage[r->n_stages++] = spec->stage[i].name;
+    return rc;
+}
+
+/* Rank 0's uplink to the daemon, if there is one. seed 0: the job has one; report: NULL
+ * unless the run attaches itself, each seed for itself. */
+static int open_link(struct link **out, const struct run_options *o, long seed,
+                     const char *stage, const struct report *report, struct err *e)
+{
+    struct link_hello hello = {
+        .stage = stage, .rank = 0, .world = o->comm->world, .run = report};
+    char journal[FILE_PATH_MAX], name[160];
     int r = 0;
 
     *out = NULL;
-    if (seed && snprintf(name, sizeof name, "seed-%ld/%s", seed, stage) < (int)sizeof name)
+    if (seed && !report &&
+        snprintf(name, sizeof name, "seed-%ld/%s", seed, stage) < (int)sizeof name)
         hello.stage = name;
     if (leads(o))
         r = link_hello_env(&hello, e);
+    if (!r && report) {
+        if (snprintf(journal, sizeof journal, "%s/.hone/uplink-%s", report->run, stage) >=
+            (int)sizeof journal)
+            r = err_set(e, ERR_CONFIG, "path is too long: %s", report->run);
+        hello.journal = journal;
+        hello.attempt = (int)report->attempt;
+    }
     if (!r && leads(o))
         r = link_open(out, &hello, e);
     return comm_agree(o->comm, r, e);
@@ -82,7 +115,7 @@ static int open_link(struct link **out, const struct run_options *o, long seed,
  * first stage that is not done needs it. */
 static int run_stage(struct job *j, const struct spec *spec, const struct stage_spec *s,
                      const struct folder *f, const struct run_options *o, long seed,
-                     int *ran, struct err *e)
+                     const struct report *report, int *ran, struct err *e)
 {
     struct loop_options loop = {.job = j,
                                 .stage = s,
@@ -92,7 +125,7 @@ static int run_stage(struct job *j, const struct spec *spec, const struct stage_
                                 .stop = &run_stop};
     char words[ERR_MSG_MAX * 2];
     int done = leads(o) && is_done(f->path, s);
-    int r = open_link(&loop.link, o, seed, s->name, e);
+    int r = open_link(&loop.link, o, seed, s->name, report, e);
 
     run_link = loop.link;
     if (!r)
@@ -130,11 +163,19 @@ static int open_log(const struct folder *f, struct err *e)
 static int run_stages(struct job *j, struct spec *spec, const struct run_options *o,
                       const struct folder *f, long seed, int *ran, struct err *e)
 {
-    int r = 0;
+    struct report *report = leads(o) ? mem_alloc(sizeof *report) : NULL;
+    int reports = 0, r = 0;
 
+    if (leads(o))
+        r = report ? open_report(report, spec, f, o, &reports, e)
+                   : err_set(e, ERR_NOMEM, "uplink: out of memory");
+    r = comm_agree(o->comm, r, e);
     for (size_t i = 0; !r && i < spec->n_stages; i++)
         if (!o->stage || !strcmp(o->stage, spec->stage[i].name))
-            r = run_stage(j, spec, &spec->stage[i], f, o, seed, ran, e);
+            r = run_stage(j, spec, &spec->stage[i], f, o, seed, reports ? report : NULL,
+                          ran, e);
+    links_end();
+    mem_free(report);
     return r;
 }
 
