@@ -41,6 +41,7 @@ struct daemon {
     struct store *store;
     const struct launch_backend *launcher;
     const char *address; /* where workers dial */
+    const char *far;     /* HOST:PORT, those on other hosts; NULL: there are none */
     const char *state;   /* folder */
     char worker[FILE_PATH_MAX];
     const char *roots;  /* folders that jobs may use, daemon/roots.h; NULL: any */

@@ -254,6 +254,8 @@ int uplink_frame(struct daemon *d, struct conn *c, const uint8_t *p, size_t n,
     struct job_stage *s = stage_of(d, c, &j);
     int rc;
 
+    if (!s && j && j->attached && j->stage[c->stage].state != STAGE_RUNNING)
+        return 0; /* it has said its end; what else it has to say is of no use */
     if (!s)
         return err_set(e, ERR_DENIED, "a newer worker has taken over");
     rc = message_unpack(&hone__v1__up__descriptor, p, n, &m, e);

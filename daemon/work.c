@@ -20,7 +20,7 @@
 #include "daemon/folder.h"
 #include "daemon/uplink.h"
 
-enum { LAST_WORDS_MAX = 8192, STATUS_MAX = 16, MARK_MAX = 64 };
+enum { LAST_WORDS_MAX = 8192, STATUS_MAX = 16, MARK_MAX = 64, AUTHORITY_MAX = 1 << 20 };
 
 const unsigned work_budget[LOSSES] = {3, 2, 3};
 
@@ -53,6 +53,24 @@ static int status_path(const struct job *j, const struct job_stage *s, char *out
 
 /* ---- start ---- */
 
+/* What a rank on another host checks our certificate against, where it can read it. */
+static int leave_authority(const struct daemon *d, const struct job *j, char *out,
+                           struct err *e)
+{
+    char from[FILE_PATH_MAX], *text = NULL;
+    size_t n;
+    int rc = file_join(from, sizeof from, d->state, "tls/ca.crt", e);
+
+    if (!rc)
+        rc = file_join(out, FILE_PATH_MAX, j->run, ".hone/authority.crt", e);
+    if (!rc)
+        rc = file_read(from, AUTHORITY_MAX, &text, &n, e);
+    if (!rc)
+        rc = file_write_atomic(out, text, n, e);
+    mem_free(text);
+    return rc;
+}
+
 static const struct launch_backend *launcher(const struct daemon *d, const struct job *j,
                                              const struct job_stage *s)
 {
@@ -62,7 +80,8 @@ static const struct launch_backend *launcher(const struct daemon *d, const struc
 static int command(struct daemon *d, const struct job *j, struct job_stage *s,
                    struct str *gpus, struct arena *a, struct io_command *io, struct err *e)
 {
-    char status[FILE_PATH_MAX];
+    char status[FILE_PATH_MAX], authority[FILE_PATH_MAX];
+    int far = d->far && (s->workers > 1 || j->slurm);
     struct launch_request request = {
         .worker = d->worker,
         .file = j->file,
@@ -79,12 +98,16 @@ static int command(struct daemon *d, const struct job *j, struct job_stage *s,
         .status = status,
         .orphan_stop = d->is_private,
         .gpus = s->n_gpus ? str_get(gpus) : NULL,
+        .far = far ? d->far : NULL,
+        .authority = far ? authority : NULL,
         .slurm = j->slurm,
         .n_slurm = j->n_slurm,
     };
     struct launch_command cmd;
     int rc = status_path(j, s, status, e);
 
+    if (!rc && far)
+        rc = leave_authority(d, j, authority, e);
     if (!rc)
         rc = launcher(d, j, s)->command(&request, a, &cmd, e);
     if (rc)

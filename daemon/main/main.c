@@ -29,7 +29,7 @@
 #include "daemon/roots.h"
 
 struct options {
-    const char *state, *owner, *gpus, *check_limit;
+    const char *state, *owner, *uplink, *gpus, *check_limit;
     struct arg_list listen, root;
     int version;
 };
@@ -64,6 +64,9 @@ static const struct arg_flag flags[] = {
     ARG_VALUE("--check-limit", "SECONDS",
               "how long judging a submitted job may take (default: 900)", struct options,
               check_limit),
+    ARG_VALUE("--uplink", "HOST:PORT",
+              "where workers on other hosts reach this daemon (with --listen tcp:...)",
+              struct options, uplink),
     ARG_VALUE("--owner", "FD", "private: end when this descriptor's peer has gone",
               struct options, owner),
     ARG_SWITCH("--version", "print the version", struct options, version),
@@ -98,12 +101,31 @@ int state_folder(const char *state, char *out, size_t n, struct err *e)
     return err_mend(e, "honed --state DIR");
 }
 
+/* Workers elsewhere dial it as a client would: it must be one of ours. */
+static int check_uplink(const struct options *o, struct err *e)
+{
+    struct address a;
+    int tcp = 0, rc = o->uplink ? address_parse(o->uplink, &a, e) : 0;
+
+    if (rc)
+        return err_wrap(e, "--uplink");
+    for (int i = 0; i < o->listen.n; i++)
+        tcp |= str_starts(o->listen.item[i], "tcp:");
+    if (o->uplink && (a.kind != ADDRESS_TCP || !tcp)) {
+        err_set(e, ERR_USAGE, "--uplink %.200s: honed does not listen on TCP", o->uplink);
+        return err_mend(e, "--listen tcp:0.0.0.0:PORT --uplink HOST:PORT");
+    }
+    return 0;
+}
+
 static int resolve(struct server *s, const struct options *o, struct err *e)
 {
     long fd = -1;
     int rc;
 
     rc = state_folder(o->state, s->state, sizeof s->state, e);
+    if (!rc)
+        rc = check_uplink(o, e);
     if (!rc)
         rc = args_long("--owner", o->owner, 3, 1 << 20, &fd, e);
     if (!rc && o->gpus)
@@ -158,6 +180,7 @@ static int start(struct server *s, const struct options *o, struct err *e)
                 s->owner_fd >= 0);
     s->daemon.check_limit = s->check_limit;
     s->daemon.auth = s->auth;
+    s->daemon.far = o->uplink;
     s->daemon.roots = s->roots.len ? s->roots.s : NULL;
     if (o->gpus)
         s->daemon.resources.gpus = s->gpus;

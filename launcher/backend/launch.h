@@ -23,6 +23,8 @@ struct launch_request {
     int resume;
     int workers;                /* ranks */
     const char *uplink, *token; /* address of the daemon; the job's secret */
+    const char *far;            /* HOST:PORT for ranks on other hosts; NULL: none */
+    const char *authority;      /* certificate file that the daemon's is checked against */
     unsigned long long job;
     unsigned attempt;
     const char *status;       /* file the worker leaves its exit status in; NULL: none */

@@ -6,7 +6,7 @@
 
 extern char **environ;
 
-enum { OWN_NAMES = 8 };
+enum { OWN_NAMES = 10 };
 
 /* Does one of the n "NAME=VALUE" in `list` set the variable of `entry`? */
 static int is_set(const char *const *list, size_t n, const char *entry)
@@ -91,6 +91,10 @@ int launch_worker(const struct launch_request *r, const char *const *before,
     env[n_env++] = arena_printf(a, "HONE_UPLINK_TOKEN=%s", r->token);
     env[n_env++] = arena_printf(a, "HONE_UPLINK_JOB=%llu", r->job);
     env[n_env++] = arena_printf(a, "HONE_UPLINK_ATTEMPT=%u", r->attempt);
+    if (r->far)
+        env[n_env++] = arena_printf(a, "HONE_UPLINK_FAR=%s", r->far);
+    if (r->far && r->authority)
+        env[n_env++] = arena_printf(a, "HONE_UPLINK_AUTHORITY=%s", r->authority);
     if (r->status)
         env[n_env++] = arena_printf(a, "HONE_UPLINK_STATUS=%s", r->status);
     if (r->gpus) {

@@ -4,10 +4,18 @@
  * Ranks share the cores among themselves (hone-worker divides what it may use), so mpirun
  * does not bind them and may start more of them than there are cores. Root is allowed: in a
  * container there is nobody else. Fails with ERR_CONFIG where there is no mpirun. */
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "launcher/backend/launch.h"
+
+/* Variables that ranks on other hosts need; mpirun passes their values on by itself. The
+ * first OURS are set for every worker. */
+enum { OWN_WORDS = 6, OURS = 7 };
+static const char *const passed[] = {
+    "HONE_UPLINK",         "HONE_UPLINK_FAR",    "HONE_UPLINK_TOKEN",     "HONE_UPLINK_JOB",
+    "HONE_UPLINK_ATTEMPT", "HONE_UPLINK_STATUS", "HONE_UPLINK_AUTHORITY", "HONE_CONFINE"};
 
 static int mpirun_command(const struct launch_request *r, struct arena *a,
                           struct launch_command *out, struct err *e)
@@ -24,12 +32,18 @@ static int mpirun_command(const struct launch_request *r, struct arena *a,
         return err_mend(e, "install openmpi-bin, or set resources.workers to 1");
     }
     {
-        const char *const before[] = {
+        const char *before[OWN_WORDS + 2 * sizeof passed / sizeof *passed] = {
             arena_strdup(a, path), "-n",   arena_printf(a, "%d", r->workers),
             "--bind-to",           "none", "--quiet"};
+        size_t n = OWN_WORDS;
 
-        return launch_worker(r, before, sizeof before / sizeof *before, extra, n_extra, a,
-                             out, e);
+        for (size_t i = 0; i < sizeof passed / sizeof *passed; i++) {
+            if (i < OURS ? !r->far : !getenv(passed[i]))
+                continue;
+            before[n++] = "-x";
+            before[n++] = passed[i];
+        }
+        return launch_worker(r, before, n, extra, n_extra, a, out, e);
     }
 }
 

@@ -606,7 +606,7 @@ static int fill_in(struct link *l, const struct link_hello *h, struct err *e)
     l->world = (unsigned)h->world;
     l->orphan_stop = h->orphan_stop;
     l->run = h->run;
-    l->patient = h->run || !str_starts(h->address, "unix:");
+    l->patient = h->run || h->far || !str_starts(h->address, "unix:");
     l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (l->wake < 0)
         return err_errno(e, ERR_IO, errno, "open the uplink");

@@ -92,6 +92,7 @@ static void test_local(void **state)
 static void test_mpirun(void **state)
 {
     char dir[] = "/tmp/hone-launch-XXXXXX", path[64], *old = strdup(getenv("PATH"));
+    struct launch_request far = request;
     struct launch_command c;
     struct arena a = {0};
     struct err e;
@@ -114,6 +115,23 @@ static void test_mpirun(void **state)
     if (!geteuid())
         assert_string_equal(value(&c, "OMPI_ALLOW_RUN_AS_ROOT"), "1");
     check_worker(&c, 6);
+
+    /* Ranks on other hosts: names of variables in argv, never a secret. */
+    far.far = "gpu1:4663";
+    far.status = "/runs/a-1/.hone/status";
+    far.authority = "/runs/a-1/.hone/authority.crt";
+    setenv("HONE_CONFINE", "/runs", 1);
+    assert_int_equal(launch_mpirun.command(&far, &a, &c, &e), 0);
+    unsetenv("HONE_CONFINE");
+    assert_string_equal(value(&c, "HONE_UPLINK_FAR"), "gpu1:4663");
+    assert_string_equal(value(&c, "HONE_UPLINK_AUTHORITY"), far.authority);
+    for (size_t i = 6; i < 6 + 2 * 8; i += 2) {
+        assert_string_equal(c.argv[i], "-x");
+        assert_non_null(value(&c, c.argv[i + 1]));
+    }
+    for (size_t i = 0; c.argv[i]; i++)
+        assert_null(strstr(c.argv[i], "secret"));
+    check_worker(&c, 6 + 2 * 8);
     setenv("PATH", old, 1);
     free(old);
     arena_fini(&a);
