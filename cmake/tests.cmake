@@ -139,5 +139,9 @@ set_tests_properties(sim_judge PROPERTIES LABELS quick TIMEOUT 300)
 
 # How fast the daemon is (docs/PERFORMANCE.md); built by name.
 add_executable(daemon_bench EXCLUDE_FROM_ALL
-    ${PROJECT_SOURCE_DIR}/tests/bench/daemon_bench.c)
-target_link_libraries(daemon_bench PRIVATE hone_daemon hone_link)
+    ${PROJECT_SOURCE_DIR}/tests/bench/daemon_bench.c
+    ${PROJECT_SOURCE_DIR}/tests/bench/daemon_rig.c
+    ${PROJECT_SOURCE_DIR}/tests/bench/daemon_soak.c
+    ${PROJECT_SOURCE_DIR}/tests/bench/daemon_stand_in.c
+    ${PROJECT_SOURCE_DIR}/tests/bench/daemon_training.c)
+target_link_libraries(daemon_bench PRIVATE hone_daemon hone_worker)

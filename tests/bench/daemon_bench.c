@@ -1,22 +1,19 @@
-/* How fast is the daemon? The real honed, with this program as its hone-worker where the
- * engine would only be in the way; one line per figure of docs/PERFORMANCE.md.
+/* How good is the daemon? The real honed, one row of docs/PERFORMANCE.md after the other:
  *
- *     daemon_bench FOLDER-OF-HONED
+ *     daemon_bench PROGRAMS [--job FILE] [--only WORD] [--soak SECONDS]
  *
- * As a worker it is told by `--set what=...`: `flood=N` sends N metric points as fast as
- * they are acknowledged, `pulse=N` sends one every 10 ms with the time in it, `sleep`
- * waits. */
-#include <errno.h>
+ * PROGRAMS: the folder of honed and hone-worker. --job: rows that need a real job (judged
+ * and run by the real hone-worker) are measured too; make one with
+ * tests/e2e/make_tiny.py DIR. --only: rows whose name has the word. --soak: instead of the
+ * rows, churn (daemon_soak.h). Elsewhere this program itself is the hone-worker, so that
+ * the engine is not in the way (daemon_stand_in.c). */
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -26,284 +23,49 @@
 #include "daemon/sched.h"
 #include "daemon/store/store.h"
 #include "hone.pb-c.h"
-#include "proto/client.h"
-#include "proto/frame.h"
 #include "proto/message.h"
-#include "proto/transport.h"
-#include "worker.pb-c.h"
-#include "worker/link/checks.h"
-#include "worker/link/link.h"
+#include "tests/bench/daemon_rig.h"
+#include "tests/bench/daemon_soak.h"
+#include "tests/bench/daemon_training.h"
 
-enum { CLIENTS = 50, SUBMITS = 10, WATCHERS = 200, QUEUED = 1000, FINISHED = 10000 };
-enum { FLOOD = 500000, PULSES = 300, WINDOW = 4096 };
+enum { CLIENTS = 50, SUBMITS = 20, WATCHERS = 200, QUEUED = 1000, FINISHED = 10000 };
+enum { FLOOD = 500000, PULSES = 300, STARTS = 5, RATE = 250 };
 
-static char dir[64], address[128], job_file[128], state[96];
-static pid_t honed;
+static const char *programs, *job_file, *only;
+static int missed;
 
-static void must(int ok, const char *what)
+/* ---- the table ---- */
+
+static void row(int good, const char *target, const char *what, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+static void row(int good, const char *target, const char *what, const char *fmt, ...)
 {
-    if (ok)
-        return;
-    fprintf(stderr, "daemon_bench: %s\n", what);
-    if (honed > 0)
-        kill(honed, SIGKILL);
-    exit(1);
+    va_list ap;
+
+    printf("| %s | ", what);
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    printf(" | %s%s |\n", target, good ? "" : " (missed)");
+    missed += !good;
 }
 
-/* ---- as a worker ---- */
+/* ---- start ---- */
 
-/* Frames by hand: the link would drop points when it is faster than the daemon. */
-static int flood(long n)
+static double median_start(int empty)
 {
-    Hone__V1__Hello h = HONE__V1__HELLO__INIT;
-    struct frame_reader in;
-    struct str out = {0};
+    double took[STARTS];
     struct err e;
-    char buf[65536], json[160];
-    uint64_t acked = 0, sent = 0;
-    const uint8_t *body;
-    size_t len;
-    ssize_t got;
-    int fd, welcome = 0;
 
-    if (transport_connect(getenv("HONE_UPLINK"), &fd, &e))
-        return 1;
-    h.magic = PROTO_MAGIC;
-    h.version = PROTO_VERSION;
-    h.role = HONE__V1__ROLE__WORKER;
-    h.token = getenv("HONE_UPLINK_TOKEN");
-    h.job = getenv("HONE_UPLINK_JOB");
-    h.stage = (char *)"sft";
-    h.has_attempt = h.has_rank = 1;
-    h.attempt = (uint32_t)atoi(getenv("HONE_UPLINK_ATTEMPT"));
-    frame_reader_init(&in, FRAME_CAP);
-    message_frame(&h.base, &out, &e);
-    while (acked < (uint64_t)n) {
-        while (welcome && sent < (uint64_t)n && sent < acked + WINDOW &&
-               out.len < sizeof buf) {
-            Hone__V1__Up up = HONE__V1__UP__INIT;
-
-            up.seq = ++sent;
-            snprintf(json, sizeof json,
-                     "{\"step\": %llu, \"epoch\": 0.25, \"time\": 12.345, \"split\": "
-                     "\"train\", \"loss\": 0.693147181, \"lr\": 1e-05}",
-                     (unsigned long long)sent);
-            up.metric = json;
-            message_frame(&up.base, &out, &e);
-        }
-        if (out.len && send(fd, out.s, out.len, MSG_NOSIGNAL) != (ssize_t)out.len)
-            return 1;
-        str_clear(&out);
-        got = recv(fd, buf, sizeof buf, 0);
-        if (got <= 0 || frame_feed(&in, buf, (size_t)got, &e))
-            return 1;
-        while (frame_next(&in, &body, &len, &e) > 0) {
-            ProtobufCMessage *m;
-
-            if (!welcome) {
-                welcome = 1;
-                continue;
-            }
-            if (message_unpack(&hone__v1__down__descriptor, body, len, &m, &e))
-                return 1;
-            acked = ((Hone__V1__Down *)m)->received;
-            message_free(m);
-        }
+    for (int i = 0; i < STARTS; i++) {
+        if (empty)
+            file_remove_tree(rig.state, &e);
+        took[i] = rig_start();
+        rig_stop(SIGTERM);
     }
-    return 0;
+    return percentile(took, STARTS, 0.5) * 1e3;
 }
-
-static int pulse(long n)
-{
-    struct link_hello hello = {.stage = "sft", .rank = 0, .world = 1};
-    struct link *l;
-    struct err e;
-    char json[64];
-
-    if (link_hello_env(&hello, &e) || link_open(&l, &hello, &e))
-        return 1;
-    usleep(1500000); /* until everybody watches */
-    for (long i = 0; i < n; i++) {
-        snprintf(json, sizeof json, "{\"at\": %.9f}", clock_now());
-        link_metric(l, json);
-        usleep(10000);
-    }
-    link_done(l, 0, "");
-    link_close(l);
-    return 0;
-}
-
-static int wait_for_word(void)
-{
-    struct link_hello hello = {.stage = "sft", .rank = 0, .world = 1};
-    struct link *l;
-    struct err e;
-
-    if (link_hello_env(&hello, &e) || link_open(&l, &hello, &e))
-        return 1;
-    for (;;) {
-        if (link_control(l) == CONTROL_STOP) {
-            link_close(l);
-            return 3;
-        }
-        usleep(20000);
-    }
-}
-
-static int check(int argc, char **argv)
-{
-    (void)argc;
-    (void)argv;
-    puts("{\"problems\": [], \"plan\": {\"name\": \"bench\", \"workers\": 1, "
-         "\"threads\": 1, \"stages\": [{\"name\": \"sft\", \"needs\": []}]}}");
-    return 0;
-}
-
-static int work(int argc, char **argv)
-{
-    for (int i = 2; i < argc; i++) {
-        if (str_starts(argv[i], "flood="))
-            return link_leave_status(flood(atol(argv[i] + 6)));
-        if (str_starts(argv[i], "pulse="))
-            return link_leave_status(pulse(atol(argv[i] + 6)));
-    }
-    return link_leave_status(wait_for_word());
-}
-
-/* ---- honed ---- */
-
-static double start_honed(void)
-{
-    double began = clock_now();
-    char program[160], log[160];
-    struct client *c = NULL;
-    struct err e;
-
-    snprintf(program, sizeof program, "%s/honed", dir);
-    snprintf(log, sizeof log, "%s/log", dir);
-    honed = fork();
-    must(honed >= 0, "fork");
-    if (!honed) {
-        must(freopen(log, "a", stderr) != NULL, "log");
-        execl(program, "honed", "--state", state, NULL);
-        _exit(99);
-    }
-    while (client_open(&c, address, "bench", &e) && clock_now() - began < 20)
-        usleep(200);
-    must(c != NULL, "honed does not start");
-    client_close(c);
-    return clock_now() - began;
-}
-
-static void stop_honed(int signal)
-{
-    kill(honed, signal);
-    waitpid(honed, NULL, 0);
-    honed = 0;
-}
-
-static struct client *dial(void)
-{
-    struct client *c = NULL;
-    struct err e;
-
-    if (client_open(&c, address, "bench", &e))
-        must(0, e.msg);
-    return c;
-}
-
-static ProtobufCMessage *call(struct client *c, const char *method,
-                              const ProtobufCMessage *request,
-                              const ProtobufCMessageDescriptor *d)
-{
-    Hone__V1__Reply *reply;
-    ProtobufCMessage *m;
-    struct err e;
-    uint32_t id;
-    int rc;
-
-    if (client_send(c, method, request, &id, &e))
-        must(0, e.msg);
-    while ((rc = client_next(c, &reply, &e)) == 0)
-        if (client_fill(c, &e))
-            must(0, e.msg);
-    must(rc > 0, "reply");
-    if (client_body(reply, d, &m, &e))
-        must(0, e.msg);
-    message_free(&reply->base);
-    return m;
-}
-
-static uint64_t submit(struct client *c, const char *set)
-{
-    Hone__V1__SubmitRequest m = HONE__V1__SUBMIT_REQUEST__INIT;
-    Hone__V1__SubmitReply *r;
-    char *list[] = {(char *)(uintptr_t)set};
-    uint64_t id;
-
-    m.file = job_file;
-    m.set = list;
-    m.n_set = 1;
-    r = (Hone__V1__SubmitReply *)call(c, "Submit", &m.base,
-                                      &hone__v1__submit_reply__descriptor);
-    must(r->job != NULL, "submit was refused");
-    id = r->job->id;
-    message_free(&r->base);
-    return id;
-}
-
-static void cancel(struct client *c, uint64_t id)
-{
-    Hone__V1__CancelRequest m = HONE__V1__CANCEL_REQUEST__INIT;
-
-    m.id = id;
-    m.has_now = m.now = 1;
-    message_free(call(c, "Cancel", &m.base, &hone__v1__job__descriptor));
-}
-
-static int is_running(struct client *c, uint64_t id, int heard)
-{
-    Hone__V1__GetJobRequest m = HONE__V1__GET_JOB_REQUEST__INIT;
-    Hone__V1__Job *j;
-    int yes;
-
-    m.id = id;
-    j = (Hone__V1__Job *)call(c, "GetJob", &m.base, &hone__v1__job__descriptor);
-    yes = !strcmp(j->state, "running") && (!heard || j->stages[0]->n_ranks > 0);
-    message_free(&j->base);
-    return yes;
-}
-
-static double memory_mb(void)
-{
-    char path[64], line[256];
-    double kb = 0;
-    FILE *f;
-
-    snprintf(path, sizeof path, "/proc/%ld/status", (long)honed);
-    f = fopen(path, "r");
-    must(f != NULL, "status");
-    while (fgets(line, sizeof line, f))
-        if (str_starts(line, "VmRSS:"))
-            kb = atof(line + 6);
-    fclose(f);
-    return kb / 1024;
-}
-
-static int by_value(const void *x, const void *y)
-{
-    double a = *(const double *)x, b = *(const double *)y;
-
-    return a < b ? -1 : a > b;
-}
-
-static double percentile(double *v, size_t n, double p)
-{
-    qsort(v, n, sizeof *v, by_value);
-    return v[(size_t)(p * (double)(n - 1))];
-}
-
-/* ---- the figures ---- */
 
 static void measure_start(void)
 {
@@ -311,176 +73,226 @@ static void measure_start(void)
     struct job j = {.name = "old", .file = "/old", .run = "/old", .owner = "me"};
     struct store *store;
     struct err e;
-    double t = start_honed();
+    double t = median_start(1);
 
-    printf("start to ready, empty state: %.1f ms\n", t * 1e3);
-    stop_honed(SIGTERM);
-    must(!store_open(&store, state, STORE_EPHEMERAL, &e), "store");
+    row(t < 20, "20 ms", "start to ready, empty state", "%.1f ms", t);
+    must(!store_open(&store, rig.state, STORE_EPHEMERAL, &e), "store");
     j.state = JOB_DONE;
     j.stage = &stage;
     j.n_stages = 1;
     for (int i = 0; i < FINISHED; i++)
         must(!store_add_job(store, &j, &e), "store");
     store_close(store);
-    t = start_honed();
-    printf("start to ready, %d finished jobs: %.1f ms\n", FINISHED, t * 1e3);
+    t = median_start(0);
+    row(t < 200, "200 ms", "start to ready, 10,000 finished jobs", "%.1f ms", t);
 }
 
-static double took[CLIENTS * SUBMITS];
-static uint64_t ids[CLIENTS * SUBMITS];
+/* ---- submit ---- */
 
+struct load {
+    double rate; /* submits a second of all clients together; 0: as fast as they can */
+    int real;
+    double began, took[CLIENTS * SUBMITS];
+    uint64_t id[CLIENTS * SUBMITS];
+};
+
+struct loader {
+    struct load *load;
+    int index;
+};
+
+/* With a rate a submit's time counts from when it was due, not from when it was sent. */
 static void *submit_some(void *arg)
 {
-    long first = (long)(intptr_t)arg * SUBMITS;
-    struct client *c = dial();
+    const struct loader *me = arg;
+    struct load *load = me->load;
+    struct client *c = rig_dial();
 
-    for (long i = first; i < first + SUBMITS; i++) {
-        double began = clock_now();
+    for (int k = 0; k < SUBMITS; k++) {
+        int i = k * CLIENTS + me->index;
+        double due = load->began + (load->rate > 0 ? i / load->rate : 0), now = clock_now();
 
-        ids[i] = submit(c, "sleep");
-        took[i] = clock_now() - began;
+        if (now < due)
+            usleep((useconds_t)((due - now) * 1e6));
+        else if (load->rate <= 0)
+            due = now;
+        load->id[i] =
+            rig_submit(c, load->real ? job_file : NULL, load->real ? "name=real" : "sleep");
+        load->took[i] = clock_now() - due;
     }
     client_close(c);
     return NULL;
 }
 
-static void measure_submit(void)
+static void submit_all(struct load *load)
 {
+    struct loader loader[CLIENTS];
     pthread_t thread[CLIENTS];
-    double began = clock_now(), all;
-    struct client *c;
 
-    for (long i = 0; i < CLIENTS; i++)
-        must(!pthread_create(&thread[i], NULL, submit_some, (void *)(intptr_t)i), "thread");
+    load->began = clock_now();
+    for (int i = 0; i < CLIENTS; i++) {
+        loader[i] = (struct loader){load, i};
+        must(!pthread_create(&thread[i], NULL, submit_some, &loader[i]), "thread");
+    }
     for (int i = 0; i < CLIENTS; i++)
         pthread_join(thread[i], NULL);
-    all = clock_now() - began;
-    printf("durable submit, %d clients at once (a check that costs nothing): %.0f a "
-           "second, median %.1f ms, p99 %.1f ms\n",
-           CLIENTS, CLIENTS * SUBMITS / all, percentile(took, CLIENTS * SUBMITS, 0.5) * 1e3,
-           percentile(took, CLIENTS * SUBMITS, 0.99) * 1e3);
-    c = dial();
-    for (int i = CLIENTS * SUBMITS - 1; i >= 0; i--)
-        cancel(c, ids[i]);
+}
+
+static void measure_submit(const char *what, double rate, int real)
+{
+    static struct load load;
+    struct rig_usage before, after;
+    double all, p50, p99;
+    struct client *c = rig_dial();
+    const int n = CLIENTS * SUBMITS;
+
+    load.rate = rate;
+    load.real = real;
+    rig_cancel(c, rig_submit(c, NULL, "sleep")); /* the first one starts what is kept */
+    before = rig_usage();
+    submit_all(&load);
+    all = clock_now() - load.began;
+    after = rig_usage();
+    p50 = percentile(load.took, n, 0.5) * 1e3;
+    p99 = percentile(load.took, n, 0.99) * 1e3;
+    row(p99 < 50 && n / all > 200, "p99 50 ms, 200 a second", what,
+        "%.0f a second, median %.1f ms, p99 %.1f ms; CPU of each: honed %.2f ms, its check "
+        "%.2f ms",
+        n / all, p50, p99, (after.cpu - before.cpu) / n * 1e3,
+        (after.checker_cpu - before.checker_cpu) / n * 1e3);
+    for (int i = n - 1; i >= 0; i--)
+        rig_cancel(c, load.id[i]);
     client_close(c);
 }
 
-static void await_end(struct client *c, uint64_t id)
-{
-    while (is_running(c, id, 0))
-        usleep(2000);
-}
+/* ---- metrics ---- */
 
 static void measure_intake(void)
 {
-    struct client *c = dial();
+    struct client *c = rig_dial();
+    struct rig_usage before = rig_usage(), after;
     char set[32];
     double began;
     uint64_t id;
 
     snprintf(set, sizeof set, "flood=%d", FLOOD);
     began = clock_now();
-    id = submit(c, set);
-    await_end(c, id);
-    printf("metric points taken in: %.0f a second\n", FLOOD / (clock_now() - began));
+    id = rig_submit(c, NULL, set);
+    while (rig_is_running(c, id, 0))
+        usleep(2000);
+    after = rig_usage();
+    began = FLOOD / (clock_now() - began);
+    row(began > 50000, "50,000 a second", "metric points taken in from a worker",
+        "%.0f a second; %.1f µs CPU of honed each", began,
+        (after.cpu - before.cpu) / FLOOD * 1e6);
     client_close(c);
+}
+
+/* Take what has come: points are counted and, with `late`, timed. 1: the stream is over. */
+static int take_events(struct client *c, size_t *n, double *late)
+{
+    Hone__V1__Reply *reply;
+    struct err e;
+    int over = 0;
+
+    must(!client_fill(c, &e), "a watcher is cut off");
+    while (client_next(c, &reply, &e) > 0) {
+        ProtobufCMessage *m;
+        const Hone__V1__Event *ev;
+
+        must(!client_body(reply, &hone__v1__event__descriptor, &m, &e), "event");
+        ev = (Hone__V1__Event *)m;
+        if (ev->metric && late)
+            late[*n] = clock_now() - atof(ev->metric + strlen("{\"at\": "));
+        *n += ev->metric != NULL;
+        over = !reply->more;
+        message_free(m);
+        message_free(&reply->base);
+    }
+    return over;
 }
 
 static void measure_watchers(void)
 {
-    static struct client *watcher[WATCHERS];
+    static struct client *watcher[WATCHERS], *slow;
     static struct pollfd p[WATCHERS];
-    double *late = mem_array((size_t)WATCHERS * PULSES, sizeof *late);
-    struct client *c = dial();
-    size_t n = 0, open = WATCHERS;
+    double *late = mem_array((size_t)WATCHERS * PULSES, sizeof *late), p50, p99;
+    struct client *c = rig_dial();
+    size_t n = 0, of_slow = 0, open = WATCHERS;
     char set[32];
     uint64_t id;
 
     must(late != NULL, "memory");
     snprintf(set, sizeof set, "pulse=%d", PULSES);
-    id = submit(c, set);
+    id = rig_submit(c, NULL, set);
+    slow = rig_watch(id); /* it does not read before all is over */
     for (int i = 0; i < WATCHERS; i++) {
-        Hone__V1__WatchRequest m = HONE__V1__WATCH_REQUEST__INIT;
-        struct err e;
-        uint32_t call_id;
-
-        watcher[i] = dial();
-        m.id = id;
-        must(!client_send(watcher[i], "Watch", &m.base, &call_id, &e), "watch");
+        watcher[i] = rig_watch(id);
         p[i] = (struct pollfd){client_fd(watcher[i]), POLLIN, 0};
     }
     while (open) {
         must(poll(p, WATCHERS, 20000) > 0, "watchers hear nothing");
-        for (int i = 0; i < WATCHERS; i++) {
-            Hone__V1__Reply *reply;
-            struct err e;
-
-            if (!(p[i].revents & POLLIN) || client_fill(watcher[i], &e))
-                continue;
-            while (client_next(watcher[i], &reply, &e) > 0) {
-                ProtobufCMessage *m;
-                const Hone__V1__Event *ev;
-
-                must(!client_body(reply, &hone__v1__event__descriptor, &m, &e), "event");
-                ev = (Hone__V1__Event *)m;
-                if (ev->metric && n < (size_t)WATCHERS * PULSES)
-                    late[n++] = clock_now() - atof(ev->metric + strlen("{\"at\": "));
-                if (!reply->more) {
-                    open--;
-                    p[i].fd = -1;
-                }
-                message_free(m);
-                message_free(&reply->base);
+        for (int i = 0; i < WATCHERS; i++)
+            if (p[i].revents && take_events(watcher[i], &n, late)) {
+                open--;
+                p[i].fd = -1;
             }
-        }
     }
-    printf("event from worker to %d watchers (%zu of %d): median %.1f ms, p99 %.1f ms\n",
-           WATCHERS, n, WATCHERS * PULSES, percentile(late, n, 0.5) * 1e3,
-           percentile(late, n, 0.99) * 1e3);
+    must(n == (size_t)WATCHERS * PULSES, "watchers did not hear of all");
+    while (!take_events(slow, &of_slow, NULL))
+        ;
+    p50 = percentile(late, n, 0.5) * 1e3;
+    p99 = percentile(late, n, 0.99) * 1e3;
+    row(p99 < 100 && of_slow == PULSES, "p99 100 ms, a slow one delays nobody",
+        "event from worker to 200 watchers",
+        "median %.1f ms, p99 %.1f ms, beside one that read nothing until the end and then "
+        "%zu of %d",
+        p50, p99, of_slow, PULSES);
     for (int i = 0; i < WATCHERS; i++)
         client_close(watcher[i]);
+    client_close(slow);
     client_close(c);
     mem_free(late);
 }
 
+/* ---- memory, adoption ---- */
+
 static void measure_memory_and_adoption(void)
 {
     static struct client *watcher[WATCHERS];
-    struct client *c = dial();
+    struct client *c = rig_dial();
+    struct rig_usage u;
     uint64_t id[QUEUED];
     double began, t;
 
     for (int i = 0; i < QUEUED; i++)
-        id[i] = submit(c, "sleep");
-    for (int i = 0; i < WATCHERS; i++) {
-        Hone__V1__WatchRequest m = HONE__V1__WATCH_REQUEST__INIT;
-        struct err e;
-        uint32_t call_id;
-
-        watcher[i] = dial();
-        m.id = id[i];
-        must(!client_send(watcher[i], "Watch", &m.base, &call_id, &e), "watch");
-    }
-    while (!is_running(c, id[0], 1))
+        id[i] = rig_submit(c, NULL, "sleep");
+    for (int i = 0; i < WATCHERS; i++)
+        watcher[i] = rig_watch(id[i]);
+    while (!rig_is_running(c, id[0], 1))
         usleep(1000);
-    printf("memory, %d queued jobs and %d watchers: %.1f MB\n", QUEUED, WATCHERS,
-           memory_mb());
+    u = rig_usage();
+    row(u.memory + u.checker_memory < 60, "60 MB",
+        "memory, 1,000 queued jobs and 200 watchers",
+        "%.1f MB and %.1f MB of the process that forks checks", u.memory, u.checker_memory);
     for (int i = 0; i < WATCHERS; i++)
         client_close(watcher[i]);
     client_close(c);
-    stop_honed(SIGKILL);
+    rig_stop(SIGKILL);
     began = clock_now();
-    t = start_honed();
-    c = dial();
-    while (!is_running(c, id[0], 1))
+    t = rig_start();
+    c = rig_dial();
+    while (!rig_is_running(c, id[0], 1))
         usleep(500);
-    printf("SIGKILL until running workers are adopted and heard again (%d jobs): %.0f ms "
-           "(ready after %.0f)\n",
-           QUEUED, (clock_now() - began) * 1e3, t * 1e3);
+    began = (clock_now() - began) * 1e3;
+    row(began < 1000, "1 s", "SIGKILL until running workers are adopted and heard again",
+        "%.0f ms, 1,000 jobs in the queue (ready after %.0f)", began, t * 1e3);
     for (int i = QUEUED - 1; i >= 0; i--)
-        cancel(c, id[i]);
+        rig_cancel(c, id[i]);
     client_close(c);
 }
+
+/* ---- scheduling ---- */
 
 static void measure_schedule(void)
 {
@@ -504,40 +316,92 @@ static void measure_schedule(void)
     for (int i = 0; i < 100; i++)
         sched_decide(queue, FINISHED, &r, 1, &plan);
     must(plan.n == 4, "plan");
-    printf("scheduling decision, %d queued jobs: %.3f ms\n", FINISHED,
-           (clock_now() - began) / 100 * 1e3);
+    began = (clock_now() - began) / 100 * 1e3;
+    row(began < 10, "10 ms", "scheduling decision, 10,000 queued jobs", "%.2f ms", began);
+}
+
+/* ---- training ---- */
+
+static void measure_training(void)
+{
+    struct training_cost t;
+    char worker[4096];
+    double share;
+
+    snprintf(worker, sizeof worker, "%s/hone-worker", programs);
+    training_measure(worker, job_file, &t);
+    share = (t.calls + t.uplink + t.honed) / t.worker * 100;
+    row(share < 0.5, "0.5 %", "training slowed by metrics (this job), by CPU time",
+        "at most %.2f %%: of %.1f s of the worker %.2f ms report, %.2f ms are its uplink's "
+        "thread, %.2f ms are honed's; %ld points",
+        share, t.worker, t.calls * 1e3, t.uplink * 1e3, t.honed * 1e3, t.points);
+}
+
+/* ---- all of it ---- */
+
+static int wanted(const char *name)
+{
+    return !only || strstr(name, only);
+}
+
+static void measure_all(void)
+{
+    printf("| what | measured | aim |\n|---|---|---|\n");
+    if (wanted("schedule"))
+        measure_schedule();
+    if (wanted("start"))
+        measure_start();
+    rig_start();
+    if (wanted("submit")) {
+        measure_submit("durable submit, 50 clients that together submit 250 times a second",
+                       RATE, 0);
+        measure_submit("durable submit, 50 clients, each with its next as soon as the last "
+                       "is answered",
+                       0, 0);
+    }
+    if (wanted("submit") && job_file) {
+        measure_submit("the same 250 a second, each job really judged", RATE, 1);
+        measure_submit("the same without a pause, each job really judged", 0, 1);
+    }
+    if (wanted("metrics"))
+        measure_intake();
+    if (wanted("watchers"))
+        measure_watchers();
+    if (wanted("memory"))
+        measure_memory_and_adoption();
+    if (wanted("training") && job_file)
+        measure_training();
 }
 
 int main(int argc, char **argv)
 {
-    char from[4096], to[160], self[4096] = "";
-    struct err e;
+    double soak = 0;
+    int status;
 
-    if (argc > 1 && !strcmp(argv[1], "--checks"))
-        return checks_serve(check);
-    if (getenv("HONE_UPLINK"))
-        return work(argc, argv);
-    must(argc == 2, "daemon_bench FOLDER-OF-HONED");
-    snprintf(dir, sizeof dir, "/tmp/hone-bench-XXXXXX");
-    must(mkdtemp(dir) != NULL, "mkdtemp");
-    snprintf(from, sizeof from, "%s/honed", argv[1]);
-    snprintf(to, sizeof to, "%s/honed", dir);
-    must(!file_copy(from, to, &e) && !chmod(to, 0755), "copy honed");
-    snprintf(to, sizeof to, "%s/hone-worker", dir);
-    must(readlink("/proc/self/exe", self, sizeof self - 1) > 0 && !symlink(self, to),
-         "link");
-    snprintf(state, sizeof state, "%s/state", dir);
-    snprintf(address, sizeof address, "unix:%s/socket", state);
-    snprintf(job_file, sizeof job_file, "%s/job.yaml", dir);
-    must(!file_write_atomic(job_file, "x\n", 2, &e), "job file");
+    if (stand_in(argc, argv, &status))
+        return status;
+    for (int i = 2; i + 1 < argc; i += 2) {
+        if (!strcmp(argv[i], "--job"))
+            job_file = argv[i + 1];
+        else if (!strcmp(argv[i], "--only"))
+            only = argv[i + 1];
+        else if (!strcmp(argv[i], "--soak"))
+            soak = atof(argv[i + 1]);
+        else
+            argc = 0;
+    }
+    if (argc < 2 || argc % 2 || (job_file && job_file[0] != '/')) {
+        fprintf(stderr, "daemon_bench PROGRAMS [--job /FILE] [--only WORD] "
+                        "[--soak SECONDS]\n");
+        return 2;
+    }
+    programs = argv[1];
     setvbuf(stdout, NULL, _IOLBF, 0);
-    measure_schedule();
-    measure_start();
-    measure_submit();
-    measure_intake();
-    measure_watchers();
-    measure_memory_and_adoption();
-    stop_honed(SIGTERM);
-    file_remove_tree(dir, &e);
-    return 0;
+    rig_open(programs);
+    if (soak > 0)
+        missed = soak_run(soak);
+    else
+        measure_all();
+    rig_close();
+    return missed != 0;
 }

@@ -644,6 +644,7 @@ int link_open(struct link **out, const struct link_hello *h, struct err *e)
         rc = err_errno(e, ERR_IO, rc, "start the uplink's thread");
         goto fail;
     }
+    pthread_setname_np(l->thread, "hone-uplink"); /* for top(1) */
     *out = l;
     return 0;
 fail:
