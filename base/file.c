@@ -316,6 +316,8 @@ int file_make_dirs(const char *path, struct err *e)
     if (n == 0 || n >= sizeof buf)
         return err_set(e, ERR_CONFIG, "create folder: the path is %s",
                        n ? "too long" : "empty");
+    if (!mkdir(path, 0777) || (errno == EEXIST && file_is_dir(path)))
+        return 0; /* as nearly always */
     memcpy(buf, path, n + 1);
     for (size_t i = 1; i <= n; i++) {
         if (buf[i] != '/' && buf[i] != '\0')

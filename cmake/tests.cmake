@@ -137,11 +137,13 @@ set_target_properties(sim_judge PROPERTIES
 add_test(NAME sim_judge COMMAND sim_judge)
 set_tests_properties(sim_judge PROPERTIES LABELS quick TIMEOUT 300)
 
-# How fast the daemon is (docs/PERFORMANCE.md); built by name.
-add_executable(daemon_bench EXCLUDE_FROM_ALL
+# How fast the daemon is (docs/PERFORMANCE.md), and that it does not grow.
+add_executable(daemon_bench
     ${PROJECT_SOURCE_DIR}/tests/bench/daemon_bench.c
     ${PROJECT_SOURCE_DIR}/tests/bench/daemon_rig.c
     ${PROJECT_SOURCE_DIR}/tests/bench/daemon_soak.c
     ${PROJECT_SOURCE_DIR}/tests/bench/daemon_stand_in.c
     ${PROJECT_SOURCE_DIR}/tests/bench/daemon_training.c)
 target_link_libraries(daemon_bench PRIVATE hone_daemon hone_worker)
+add_test(NAME daemon_soak COMMAND daemon_bench ${PROJECT_BINARY_DIR}/bin --soak 20)
+set_tests_properties(daemon_soak PROPERTIES LABELS slow TIMEOUT 300)

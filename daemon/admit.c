@@ -431,8 +431,8 @@ static void place(struct daemon *d, struct admission *a)
 
     if (isinf(a->lock_until)) {
         rc = a->out ? folder_claim(a->out, a->resume, &a->made, &e)
-                    : folder_choose(a->file, a->plan.name, a->resume, a->run, sizeof a->run,
-                                    &a->made, &e);
+                    : folder_choose(&d->hints, a->file, a->plan.name, a->resume, a->run,
+                                    sizeof a->run, &a->made, &e);
         if (rc) {
             a->run[0] = '\0';
             refuse(d, a, &e);

@@ -468,6 +468,7 @@ void daemon_fini(struct daemon *d)
         job_free(d->jobs[i]);
     for (size_t i = 0; i < PAST_MAX; i++)
         job_free(d->past[i]);
+    folder_forget(&d->hints);
     mem_free(d->jobs);
     mem_free(d->queue);
     memset(d, 0, sizeof *d);

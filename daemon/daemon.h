@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "daemon/access.h"
 #include "daemon/conn.h"
+#include "daemon/folder.h"
 #include "daemon/io.h"
 #include "daemon/job.h"
 #include "daemon/sched.h"
@@ -67,6 +68,7 @@ struct daemon {
     unsigned complaints;
     struct http_call *http_calls; /* requests over HTTP, http.c */
     double http_checked;          /* when http_tick() last looked */
+    struct folder_hints hints;    /* of run folders */
     struct admission *admissions; /* submits on their way, admit.c */
     struct watch *watches;        /* watch.c */
     struct tail *tails;           /* tail.c */

@@ -13,7 +13,7 @@
 #include "base/str.h"
 #include "daemon/lock.h"
 
-enum { NAME_MAX_BYTES = 100, RUNS_MAX = 1000000 };
+enum { RUNS_MAX = 1000000 };
 
 /* A job's name as part of a file name. */
 static void safe_name(const char *name, char *out, size_t n)
@@ -53,32 +53,85 @@ static int highest(const char *runs, const char *name, long *n, struct err *e)
     return 0;
 }
 
-int folder_choose(const char *file, const char *name, int resume, char *out, size_t n,
-                  int *made, struct err *e)
+/* ---- the newest numbers ---- */
+
+static int changed_at(const char *folder, struct timespec *t)
 {
-    char runs[FILE_PATH_MAX], safe[NAME_MAX_BYTES];
-    long k;
-    int rc;
+    struct stat st;
 
-    *made = 0;
-    file_dirname(out, n, file);
-    rc = file_join(runs, sizeof runs, out, "runs", e);
-    safe_name(name, safe, sizeof safe);
-    if (!rc)
-        rc = highest(runs, safe, &k, e);
-    if (rc)
-        return rc;
-    if (!(resume && k)) {
-        rc = file_make_dirs(runs, e);
-        if (rc) {
-            char mend[] = "choose a folder with --out";
+    if (stat(folder, &st))
+        return 0;
+    *t = st.st_mtim;
+    return 1;
+}
 
-            return err_mend(e, "%s", mend);
+static int same_time(const struct timespec *a, const struct timespec *b)
+{
+    return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+void folder_forget(struct folder_hints *h)
+{
+    for (int i = 0; i < FOLDER_HINTS; i++)
+        mem_free(h->item[i].runs);
+    memset(h, 0, sizeof *h);
+}
+
+/* The newest number, by what we know or by looking. */
+static int newest(const struct folder_hints *h, const char *runs, const char *name, long *k,
+                  struct err *e)
+{
+    struct timespec now;
+
+    if (!changed_at(runs, &now))
+        return highest(runs, name, k, e);
+    for (int i = 0; i < FOLDER_HINTS; i++) {
+        const struct folder_hint *f = &h->item[i];
+
+        if (f->runs && !strcmp(f->runs, runs) && !strcmp(f->name, name) &&
+            same_time(&f->changed, &now)) {
+            *k = f->newest;
+            return 0;
         }
-        k++;
     }
-    for (;; k++) {
-        if (snprintf(out, n, "%s/%s-%ld", runs, safe, k) >= (int)n)
+    return highest(runs, name, k, e);
+}
+
+/* We have made runs/name-k; until then the folder had been changed at `before` last. */
+static void note_newest(struct folder_hints *h, const char *runs, const char *name, long k,
+                        const struct timespec *before)
+{
+    struct folder_hint *mine = NULL;
+    struct timespec now;
+
+    if (!changed_at(runs, &now))
+        return;
+    for (int i = 0; i < FOLDER_HINTS; i++) {
+        struct folder_hint *f = &h->item[i];
+
+        if (!f->runs || strcmp(f->runs, runs))
+            continue;
+        if (same_time(&f->changed, before))
+            f->changed = now; /* for other names it is as it was */
+        if (!strcmp(f->name, name))
+            mine = f;
+    }
+    if (!mine) {
+        mine = &h->item[h->next++ % FOLDER_HINTS];
+        mem_free(mine->runs);
+        mine->runs = mem_strdup(runs); /* NULL: it is none */
+        snprintf(mine->name, sizeof mine->name, "%s", name);
+    }
+    mine->newest = k;
+    mine->changed = now;
+}
+
+/* runs/name-k, or the next that is free; with `resume` one that is there will do. */
+static int take(const char *runs, const char *name, int resume, long *k, char *out,
+                size_t n, int *made, struct err *e)
+{
+    for (;; ++*k) {
+        if (snprintf(out, n, "%s/%s-%ld", runs, name, *k) >= (int)n)
             return err_set(e, ERR_CONFIG, "%s: the path is too long", runs);
         if (resume && file_is_dir(out))
             return 0;
@@ -90,6 +143,38 @@ int folder_choose(const char *file, const char *name, int resume, char *out, siz
             return err_mend(e, "choose a folder with --out");
         }
     }
+}
+
+int folder_choose(struct folder_hints *h, const char *file, const char *name, int resume,
+                  char *out, size_t n, int *made, struct err *e)
+{
+    char runs[FILE_PATH_MAX], safe[FOLDER_NAME_MAX];
+    struct timespec before = {0};
+    long k;
+    int rc;
+
+    *made = 0;
+    file_dirname(out, n, file);
+    rc = file_join(runs, sizeof runs, out, "runs", e);
+    safe_name(name, safe, sizeof safe);
+    if (!rc)
+        rc = newest(h, runs, safe, &k, e);
+    if (rc)
+        return rc;
+    if (!(resume && k)) {
+        rc = file_make_dirs(runs, e);
+        if (rc) {
+            char mend[] = "choose a folder with --out";
+
+            return err_mend(e, "%s", mend);
+        }
+        k++;
+    }
+    changed_at(runs, &before);
+    rc = take(runs, safe, resume, &k, out, n, made, e);
+    if (!rc && *made)
+        note_newest(h, runs, safe, k, &before);
+    return rc;
 }
 
 static int holds_run(const char *path)

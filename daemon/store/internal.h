@@ -7,8 +7,14 @@
 #include "base/err.h"
 #include "base/file.h"
 
+enum { STORE_KEPT = 16 };
+
 struct store {
     sqlite3 *db;
+    struct { /* statements, parsed once */
+        const char *sql;
+        sqlite3_stmt *q;
+    } kept[STORE_KEPT];
     char path[FILE_PATH_MAX];
     uint64_t epoch;
 };

@@ -79,6 +79,26 @@ static int migrate(struct store *s, struct err *e)
     return rc;
 }
 
+/* A statement by its text, which has to stay where it is. It is reset when it has run.
+ * NULL: *e says why. */
+static sqlite3_stmt *prepare(struct store *s, const char *sql, struct err *e)
+{
+    int i = 0;
+
+    while (i < STORE_KEPT && s->kept[i].sql && s->kept[i].sql != sql)
+        i++;
+    invariant(i < STORE_KEPT);
+    if (!s->kept[i].sql) {
+        if (sqlite3_prepare_v3(s->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &s->kept[i].q,
+                               NULL)) {
+            store_fail(s, "write", e);
+            return NULL;
+        }
+        s->kept[i].sql = sql;
+    }
+    return s->kept[i].q;
+}
+
 /* A transaction of the daemon that has the folder. */
 static int begin(struct store *s, struct err *e)
 {
@@ -88,14 +108,15 @@ static int begin(struct store *s, struct err *e)
 
     if (rc)
         return rc;
-    if (sqlite3_prepare_v2(s->db, "SELECT epoch FROM daemon", -1, &q, NULL)) {
-        rc = store_fail(s, "read", e);
-    } else {
+    q = prepare(s, "SELECT epoch FROM daemon", e);
+    if (q) {
         if (sqlite3_step(q) == SQLITE_ROW)
             epoch = sqlite3_column_int64(q, 0);
-        sqlite3_finalize(q);
+        sqlite3_reset(q);
         if (epoch != (int64_t)s->epoch)
             rc = err_set(e, ERR_DENIED, "%s: another honed has taken over", s->path);
+    } else {
+        rc = e->code;
     }
     if (rc)
         sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
@@ -183,6 +204,8 @@ void store_close(struct store *s)
 {
     if (!s)
         return;
+    for (int i = 0; i < STORE_KEPT; i++)
+        sqlite3_finalize(s->kept[i].q);
     sqlite3_close(s->db);
     mem_free(s);
 }
@@ -195,12 +218,14 @@ static void bind_text(sqlite3_stmt *q, int at, const char *text)
         sqlite3_bind_null(q, at);
 }
 
-/* Run a bound statement to its end and free it. */
+/* Run a bound statement to its end; its texts are not needed any more. */
 static int finish(struct store *s, sqlite3_stmt *q, struct err *e)
 {
     int rc = sqlite3_step(q);
 
-    return sqlite3_finalize(q) || rc != SQLITE_DONE ? store_fail(s, "write", e) : 0;
+    rc = sqlite3_reset(q) || rc != SQLITE_DONE ? store_fail(s, "write", e) : 0;
+    sqlite3_clear_bindings(q);
+    return rc;
 }
 
 /* "0,2,3" */
@@ -212,10 +237,16 @@ static void add_numbers(struct str *out, const size_t *n, size_t count)
 
 static int save_stage(struct store *s, const struct job *j, size_t i, struct err *e)
 {
+    static const char sql[] =
+        "INSERT OR REPLACE INTO stage (job, position, name, state, attempt, "
+        "worker_status, message, needs, steps, n_cores, memory, workers, mend, token, "
+        "asked, fresh, restarts, cores, started, ended, n_gpus, gpus) VALUES (?1, ?2, ?3, "
+        "?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, "
+        "?21, ?22)";
     const struct job_stage *st = &j->stage[i];
     struct str needs = {0}, cores = {0}, gpus = {0}, restarts = {0};
     sqlite3_stmt *q;
-    int rc;
+    int rc = 0;
 
     add_numbers(&needs, st->needs, st->n_needs);
     cores_write(&st->cores, &cores);
@@ -223,19 +254,10 @@ static int save_stage(struct store *s, const struct job *j, size_t i, struct err
     for (int k = 0; k < LOSSES; k++)
         str_addf(&restarts, "%s%u", k ? "," : "", st->restarts[k]);
     if (str_failed(&needs) || str_failed(&cores) || str_failed(&gpus) ||
-        str_failed(&restarts)) {
+        str_failed(&restarts))
         rc = err_set(e, ERR_NOMEM, "%s: out of memory", s->path);
-    } else if (sqlite3_prepare_v2(
-                   s->db,
-                   "INSERT OR REPLACE INTO stage (job, position, name, state, attempt, "
-                   "worker_status, message, needs, steps, n_cores, memory, workers, "
-                   "mend, token, asked, fresh, restarts, cores, started, ended, "
-                   "n_gpus, gpus) VALUES "
-                   "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, "
-                   "?16, ?17, ?18, ?19, ?20, ?21, ?22)",
-                   -1, &q, NULL)) {
-        rc = store_fail(s, "write", e);
-    } else {
+    q = rc ? NULL : prepare(s, sql, e);
+    if (q) {
         sqlite3_bind_int64(q, 1, (sqlite3_int64)j->id);
         sqlite3_bind_int64(q, 2, (sqlite3_int64)i);
         bind_text(q, 3, st->name);
@@ -259,6 +281,8 @@ static int save_stage(struct store *s, const struct job *j, size_t i, struct err
         sqlite3_bind_int(q, 21, st->n_gpus);
         bind_text(q, 22, str_get(&gpus));
         rc = finish(s, q, e);
+    } else if (!rc) {
+        rc = e->code;
     }
     str_fini(&needs);
     str_fini(&cores);
@@ -286,16 +310,18 @@ static int insert_job(struct store *s, struct job *j, struct err *e)
 
     add_texts(&set, j->set, j->n_set);
     add_texts(&slurm, j->slurm, j->n_slurm);
-    if (str_failed(&set) || str_failed(&slurm) ||
-        sqlite3_prepare_v2(s->db,
-                           "INSERT INTO job (name, file, run, settings, resume, state, "
-                           "submitted, request_id, owner, notify, priority, want, "
-                           "slurm, attached) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-                           "?, ?)",
-                           -1, &q, NULL)) {
-        str_fini(&set);
-        str_fini(&slurm);
-        return store_fail(s, "write", e);
+    if (str_failed(&set) || str_failed(&slurm)) {
+        rc = err_set(e, ERR_NOMEM, "%s: out of memory", s->path);
+        goto done;
+    }
+    q = prepare(s,
+                "INSERT INTO job (name, file, run, settings, resume, state, "
+                "submitted, request_id, owner, notify, priority, want, "
+                "slurm, attached) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                e);
+    if (!q) {
+        rc = e->code;
+        goto done;
     }
     bind_text(q, 1, j->name);
     bind_text(q, 2, j->file);
@@ -312,10 +338,11 @@ static int insert_job(struct store *s, struct job *j, struct err *e)
     bind_text(q, 13, j->slurm ? str_get(&slurm) : NULL);
     sqlite3_bind_int(q, 14, j->attached);
     rc = finish(s, q, e);
-    str_fini(&set);
-    str_fini(&slurm);
     if (!rc)
         j->id = (uint64_t)sqlite3_last_insert_rowid(s->db);
+done:
+    str_fini(&set);
+    str_fini(&slurm);
     return rc;
 }
 
@@ -323,11 +350,12 @@ static int update_job(struct store *s, const struct job *j, struct err *e)
 {
     sqlite3_stmt *q;
 
-    if (sqlite3_prepare_v2(s->db,
-                           "UPDATE job SET state = ?2, exit_status = ?3, message = ?4, "
-                           "mend = ?5, ended = ?6, priority = ?7, want = ?8 WHERE id = ?1",
-                           -1, &q, NULL))
-        return store_fail(s, "write", e);
+    q = prepare(s,
+                "UPDATE job SET state = ?2, exit_status = ?3, message = ?4, "
+                "mend = ?5, ended = ?6, priority = ?7, want = ?8 WHERE id = ?1",
+                e);
+    if (!q)
+        return e->code;
     sqlite3_bind_int64(q, 1, (sqlite3_int64)j->id);
     bind_text(q, 2, job_state_name(j->state));
     if (job_ended(j)) {
@@ -376,8 +404,9 @@ static int delete_rows(struct store *s, const char *sql, uint64_t id, struct err
 {
     sqlite3_stmt *q;
 
-    if (sqlite3_prepare_v2(s->db, sql, -1, &q, NULL))
-        return store_fail(s, "write", e);
+    q = prepare(s, sql, e);
+    if (!q)
+        return e->code;
     sqlite3_bind_int64(q, 1, (sqlite3_int64)id);
     return finish(s, q, e);
 }
@@ -398,8 +427,9 @@ int store_backup(struct store *s, const char *path, struct err *e)
 {
     sqlite3_stmt *q;
 
-    if (sqlite3_prepare_v2(s->db, "VACUUM INTO ?", -1, &q, NULL))
-        return store_fail(s, "copy", e);
+    q = prepare(s, "VACUUM INTO ?", e);
+    if (!q)
+        return e->code;
     bind_text(q, 1, path);
     return finish(s, q, e);
 }

@@ -6,7 +6,8 @@
  * and run by the real hone-worker) are measured too; make one with
  * tests/e2e/make_tiny.py DIR. --only: rows whose name has the word. --soak: instead of the
  * rows, churn (daemon_soak.h). Elsewhere this program itself is the hone-worker, so that
- * the engine is not in the way (daemon_stand_in.c). */
+ * the engine is not in the way (daemon_stand_in.c). All files are in $TMPDIR, or /tmp: the
+ * disk that submits are made durable on. */
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>

@@ -43,9 +43,12 @@ void rig_use_worker(const char *program)
 void rig_open(const char *programs)
 {
     char from[4096], to[160], self[4096] = "";
+    const char *tmp = getenv("TMPDIR");
     struct err e;
 
-    snprintf(rig.dir, sizeof rig.dir, "/tmp/hone-bench-XXXXXX");
+    must(snprintf(rig.dir, sizeof rig.dir, "%s/hone-bench-XXXXXX", tmp ? tmp : "/tmp") <
+             (int)sizeof rig.dir,
+         "TMPDIR is too long");
     must(mkdtemp(rig.dir) != NULL, "mkdtemp");
     snprintf(from, sizeof from, "%s/honed", programs);
     snprintf(to, sizeof to, "%s/honed", rig.dir);

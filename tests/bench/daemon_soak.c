@@ -18,6 +18,7 @@
 #include "tests/bench/daemon_rig.h"
 
 enum { KEPT = 24, BUSY = 6, WATCHED = 8, SAMPLES_MAX = 4096 };
+enum { WAL_KB = 4200 }; /* SQLite empties it at 1,000 pages */
 
 /* One look at the daemon. */
 struct sample {
@@ -28,9 +29,9 @@ struct sample {
 static const struct {
     const char *name;
     double more, times; /* allowed beside what the warm-up had at most */
-} grown[] = {{"honed MB", 1.0, 1.05},     {"checker MB", 1.0, 1.05},
-             {"descriptors", 4, 1},       {"jobs.db KB", 64, 1.1},
-             {"jobs.db-wal KB", 64, 1.1}, {"events/ files", 4, 1},
+} grown[] = {{"honed MB", 1.0, 1.05},       {"checker MB", 1.0, 1.05},
+             {"descriptors", 4, 1},         {"jobs.db KB", 64, 1.1},
+             {"jobs.db-wal KB", WAL_KB, 1}, {"events/ files", 4, 1},
              {"honed's children", 4, 1}};
 enum { FIGURES = sizeof grown / sizeof *grown };
 

@@ -164,7 +164,7 @@ static _Noreturn void become(struct checks *s, const Hone__V1__CheckOrder *o, pi
     if (o->has_memory && o->memory)
         limit(RLIMIT_DATA, o->memory);
 #endif
-    exit(standard_close("hone", s->run((int)o->n_argv, o->argv)));
+    _exit(standard_close("hone", s->run((int)o->n_argv, o->argv))); /* no destructors */
 }
 
 /* ---- checks ---- */
