@@ -55,9 +55,9 @@ foreach(kind IN LISTS emu_kinds)
     target_link_libraries(emu_${kind} PRIVATE Threads::Threads ${CMAKE_DL_LIBS} m)
 endforeach()
 hone_script_tests(cuda_emu quick)
-foreach(test planted plugin job memory mutate sm70)
+foreach(test planted plugin job memory tune mutate sm70)
     set_property(TEST cuda_emu_${test} APPEND PROPERTY ENVIRONMENT
-        "HONE_TESTS=${PROJECT_BINARY_DIR}/tests" "HONE_CUDA_INCLUDE=${HONE_CUDA_INCLUDE}")
+        "HONE_CUDA_TUNE=0" "HONE_TESTS=${PROJECT_BINARY_DIR}/tests" "HONE_CUDA_INCLUDE=${HONE_CUDA_INCLUDE}")
 endforeach()
 set_tests_properties(cuda_emu_job cuda_emu_mutate cuda_emu_sm70 PROPERTIES LABELS slow)
 
@@ -69,7 +69,7 @@ set_target_properties(gpu_bench PROPERTIES
 add_dependencies(gpu_bench hone-cuda-emu)
 add_test(NAME cuda_emu_bench COMMAND gpu_bench cuda --tiny)
 set_tests_properties(cuda_emu_bench PROPERTIES LABELS quick TIMEOUT 120 ENVIRONMENT
-    "HONE_CUDA_PLUGIN=${PROJECT_BINARY_DIR}/tests/hone-cuda-emu.so")
+    "HONE_CUDA_TUNE=0;HONE_CUDA_PLUGIN=${PROJECT_BINARY_DIR}/tests/hone-cuda-emu.so")
 
 # tests/op on the emulated back end: streams that run late (an even seed) in the quick tests;
 # another order of threads, and the race checker, in the slow ones.
@@ -77,7 +77,7 @@ function(hone_emulated_op op name label plugin seed)
     add_dependencies(op_${op} ${plugin})
     add_test(NAME ${name}_${op} COMMAND op_${op} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     set_tests_properties(${name}_${op} PROPERTIES LABELS ${label} TIMEOUT 900 ENVIRONMENT
-        "HONE_TEST_BACKEND=cuda;EMU_SEED=${seed};EMU_SHARED=64;HONE_CUDA_PLUGIN=${PROJECT_BINARY_DIR}/tests/${plugin}.so")
+        "HONE_TEST_BACKEND=cuda;HONE_CUDA_TUNE=8;EMU_SEED=${seed};EMU_SHARED=64;HONE_CUDA_PLUGIN=${PROJECT_BINARY_DIR}/tests/${plugin}.so")
 endfunction()
 foreach(op act attention coverage loss matmul norm tokens train)
     hone_emulated_op(${op} cuda_op quick hone-cuda-emu 2)

@@ -18,6 +18,19 @@
 extern "C" {
 #endif
 
+/* What a back end found out by timing and keeps to: which algorithm computes a kind of
+ * product. Bits depend on it, so a program stores it and gives it back. */
+struct backend_choices {
+    /* What choices hold for: "NVIDIA H200, driver for CUDA 12.4, cuBLASLt 120402". */
+    void (*key)(char *buf, size_t n);
+    unsigned long (*changes)(void); /* how many have been made by timing so far */
+    /* As text, cut to n; the bytes that all need, less the NUL. all: also those for which
+     * timing was off or had no memory. */
+    size_t (*get)(char *buf, size_t n, int all);
+    /* These win over what there is. ERR_CORRUPT: not such a text, nothing was taken. */
+    int (*put)(const char *text);
+};
+
 struct backend {
     unsigned abi, size;
     const char *name; /* "ref", "cpu", "cuda" */
@@ -44,12 +57,13 @@ struct backend {
     void (*step)(int begins);
     void (*pack_free)(struct op_pack *p);
     const char *(*error)(void); /* the newest failure of an operator, on this thread */
+    const struct backend_choices *choices; /* NULL: none are made */
 #define X(op) int (*op)(const struct op##_args *);
     HONE_OPS(X)
 #undef X
 };
 
-#define HONE_BACKEND_ABI 3u
+#define HONE_BACKEND_ABI 4u
 
 /* "cpu", "ref" (the reference), "cuda" (a plug-in, see plugin.h), or "auto": cuda where it
  * has a device, else cpu. NULL: no such back end, or its plug-in is not usable. */

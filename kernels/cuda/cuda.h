@@ -25,7 +25,8 @@ extern "C" {
 int cuda_ready(void);
 int cuda_devices(void);
 void cuda_describe(char *buf, size_t n);
-const char *cuda_bf16(void); /* what multiplies bf16; NULL: nothing does */
+void cuda_model(char *buf, size_t n); /* "NVIDIA H200", whichever of them it is */
+const char *cuda_bf16(void);          /* what multiplies bf16; NULL: nothing does */
 cudaStream_t cuda_stream(void);
 const char *cuda_name(void); /* of the device and its host, for messages */
 

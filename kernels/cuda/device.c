@@ -16,7 +16,8 @@ enum { CAPABILITY_LEAST = 70, CAPABILITY_BF16 = 80 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int count, device, opened;
-static char reason[256], name[200], bf16[96]; /* bf16: the units that multiply it, or "" */
+static char reason[256], name[200], model[64];
+static char bf16[96]; /* the units that multiply it, or "" */
 static cudaStream_t stream;
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Thread_local int current; /* is the device this thread's? */
@@ -83,6 +84,7 @@ static void look(void)
         return;
     }
     count = n;
+    snprintf(model, sizeof model, "%.63s", p.name);
     if (capability >= CAPABILITY_BF16)
         snprintf(bf16, sizeof bf16, "tensor cores of %.64s", p.name);
     if (gethostname(host, sizeof host))
@@ -105,6 +107,11 @@ void cuda_describe(char *buf, size_t n)
     else
         snprintf(buf, n, "cuda: %s, 1 of %d, f32%s", name, count,
                  cuda_bf16() ? " and bf16" : "");
+}
+
+void cuda_model(char *buf, size_t n)
+{
+    snprintf(buf, n, "%s", cuda_devices() ? model : "no device");
 }
 
 const char *cuda_bf16(void)

@@ -3,7 +3,7 @@
  * A machine without a usable device has 0 of them, and describe() says why. */
 #include <sched.h>
 
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/product.h"
 #include "kernels/plugin.h"
 
 static int host_threads; /* 0: not set */
@@ -29,6 +29,12 @@ __attribute__((visibility("default"))) plugin_function hone_backend;
 
 const struct backend *hone_backend(void)
 {
+    static const struct backend_choices choices = {
+        .key = choices_key,
+        .changes = choices_changes,
+        .get = choices_get,
+        .put = choices_put,
+    };
     static const struct backend table = {.abi = HONE_BACKEND_ABI,
                                          .size = sizeof(struct backend),
                                          .name = "cuda",
@@ -47,6 +53,7 @@ const struct backend *hone_backend(void)
                                          .step = cuda_step,
                                          .pack_free = cuda_pack_free,
                                          .error = op_error,
+                                         .choices = &choices,
 #define X(op) .op = cuda_##op,
                                          HONE_OPS(X)
 #undef X

@@ -1,12 +1,14 @@
 /* cuBLASLt of the emulator: the calls of kernels/cuda/gemm.c, with the vendor's prototypes,
  * over f32 and bf16 matrices that lie column by column.
  *
- * Sums are taken in float in the order of k, whatever the algorithm, so that a row does not
- * depend on the others. Before each product the workspace becomes NaN. What the library
- * would refuse is refused here too: strides shorter than columns, pointers that are not
- * aligned as promised to the heuristic, a workspace smaller than the algorithm was
- * promised, sizes that do not fit each other. EMU_FAIL=cublasLtMatmul:n and so on make
- * calls fail. */
+ * There are three algorithms: sums in float in the order of k, from its end, and odd k
+ * after even ones; so their bits differ, and a row does not depend on the others. The
+ * device's clock goes on by a second for each product, by half of that for algorithm
+ * EMU_FASTEST (default 0), by a tenth less where it adds a bias (EMU_UNFUSED: none does).
+ * Before each product the workspace becomes NaN. What the library would refuse is refused
+ * here too: strides shorter than columns, pointers that are not aligned as promised to the
+ * heuristic, a workspace smaller than the algorithm was promised, sizes that do not fit
+ * each other. EMU_FAIL=cublasLtMatmul:n and so on make calls fail. */
 #include <cublasLt.h>
 
 #include "tests/cuda_emu/emu_internal.h"
@@ -18,6 +20,8 @@ namespace
 
 struct description {
     cublasOperation_t ta = CUBLAS_OP_N, tb = CUBLAS_OP_N;
+    cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    const float *bias = nullptr;
 };
 
 struct matrix {
@@ -34,8 +38,9 @@ struct preference {
 /* What an algorithm remembers of the question it answered. */
 struct promise {
     uint64_t magic, workspace;
-    uint32_t align_in, align_out;
+    uint32_t align_in, align_out, id;
 };
+enum { ALGORITHMS = 3 };
 const uint64_t magic = 0x656d756c61746564;
 
 struct product {
@@ -43,7 +48,17 @@ struct product {
     bool ta, tb;
     float alpha, beta;
     float *c;
+    const float *bias;
+    unsigned id;
 };
+
+/* The l-th k to be added. */
+long order(const product &p, long l)
+{
+    long even = (p.k + 1) / 2;
+
+    return p.id == 0 ? l : p.id == 1 ? p.k - 1 - l : l < even ? 2 * l : 2 * (l - even) + 1;
+}
 
 float number(float x)
 {
@@ -65,11 +80,15 @@ template <class T> void multiply(const product &p, const T *pa, const T *pb)
             const T *a = pa + i * p.lda;
             float s = 0;
 
-            for (long l = 0; l < p.k; l++)
+            for (long q = 0; q < p.k; q++) {
+                long l = order(p, q);
+
                 s += number(a[l]) * number(p.tb ? pb[l * p.ldb + j] : pb[j * p.ldb + l]);
+            }
             sum[(size_t)i] = s;
         }
-        for (long l = 0; !p.ta && l < p.k; l++) {
+        for (long q = 0; !p.ta && q < p.k; q++) {
+            long l = order(p, q);
             const T *a = pa + l * p.lda;
             float b = number(p.tb ? pb[l * p.ldb + j] : pb[j * p.ldb + l]);
 
@@ -79,7 +98,8 @@ template <class T> void multiply(const product &p, const T *pa, const T *pb)
         for (long i = 0; i < p.m; i++) {
             float *c = p.c + j * p.ldc + i;
 
-            *c = p.alpha * sum[(size_t)i] + (p.beta != 0 ? p.beta * *c : 0);
+            *c = p.alpha * sum[(size_t)i] + (p.beta != 0 ? p.beta * *c : 0) +
+                 (p.bias ? p.bias[i] : 0);
         }
     }
 }
@@ -146,17 +166,18 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d,
                                               const void *value, size_t bytes)
 {
     description *x = (description *)d;
-    cublasOperation_t op;
+    void *to = what == CUBLASLT_MATMUL_DESC_TRANSA         ? (void *)&x->ta
+               : what == CUBLASLT_MATMUL_DESC_TRANSB       ? (void *)&x->tb
+               : what == CUBLASLT_MATMUL_DESC_EPILOGUE     ? (void *)&x->epilogue
+               : what == CUBLASLT_MATMUL_DESC_BIAS_POINTER ? (void *)&x->bias
+                                                           : nullptr;
 
-    if (bytes != sizeof op)
-        return CUBLAS_STATUS_INVALID_VALUE;
-    memcpy(&op, value, sizeof op);
-    if (what == CUBLASLT_MATMUL_DESC_TRANSA)
-        x->ta = op;
-    else if (what == CUBLASLT_MATMUL_DESC_TRANSB)
-        x->tb = op;
-    else
+    if (!to)
         return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (bytes !=
+        (what == CUBLASLT_MATMUL_DESC_BIAS_POINTER ? sizeof x->bias : sizeof x->ta))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    memcpy(to, value, bytes);
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataType type,
@@ -205,24 +226,51 @@ cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
             return CUBLAS_STATUS_INVALID_VALUE;
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
-    cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a,
-    cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t,
-    cublasLtMatmulPreference_t p, int, cublasLtMatmulHeuristicResult_t *out, int *found)
+cublasStatus_t
+cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d,
+                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t,
+                               cublasLtMatmulPreference_t p, int most,
+                               cublasLtMatmulHeuristicResult_t *out, int *found)
 {
     CALL(cublasLtMatmulAlgoGetHeuristic, CUBLAS_STATUS_NOT_SUPPORTED)
     const preference *x = (const preference *)p;
     promise made = {magic, x->workspace, std::max(x->align[0], x->align[1]),
-                    std::max(x->align[2], x->align[3])};
+                    std::max(x->align[2], x->align[3]), 0};
 
     *found = 0;
     if (x->split & CUBLASLT_REDUCTION_SCHEME_INPLACE)
         fail(nullptr, 0, "in-place split-K is not excluded: its sums have no fixed order");
     if (!fits((description *)d, (matrix *)a, (matrix *)b, (matrix *)c))
         return CUBLAS_STATUS_INVALID_VALUE;
+    if (((description *)d)->epilogue != CUBLASLT_EPILOGUE_DEFAULT && getenv("EMU_UNFUSED"))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    for (; *found < ALGORITHMS && *found < most; ++*found) {
+        made.id = (uint32_t)*found;
+        memset(&out[*found], 0, sizeof *out);
+        memcpy(&out[*found].algo, &made, sizeof made);
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+size_t cublasLtGetVersion(void)
+{
+    return CUBLAS_VERSION;
+}
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t d,
+                                       cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                       cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t,
+                                       const cublasLtMatmulAlgo_t *algo,
+                                       cublasLtMatmulHeuristicResult_t *out)
+{
+    CALL(cublasLtMatmulAlgoCheck, CUBLAS_STATUS_NOT_SUPPORTED)
+    promise made;
+
+    memcpy(&made, algo, sizeof made);
+    if (made.magic != magic || made.id >= ALGORITHMS ||
+        !fits((description *)d, (matrix *)a, (matrix *)b, (matrix *)c))
+        return CUBLAS_STATUS_INVALID_VALUE;
     memset(out, 0, sizeof *out);
-    memcpy(&out->algo, &made, sizeof made);
-    *found = 1;
+    out->workspaceSize = made.workspace;
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha,
@@ -238,7 +286,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     promise made;
 
     memcpy(&made, algo, sizeof made);
-    if (made.magic != magic || C != D || !fits(x, ma, mb, mc) || bytes < made.workspace)
+    if (made.magic != magic || made.id >= ALGORITHMS || C != D || !fits(x, ma, mb, mc) ||
+        bytes < made.workspace)
         return CUBLAS_STATUS_INVALID_VALUE;
     if (((uintptr_t)A | (uintptr_t)B) % made.align_in || (uintptr_t)C % made.align_out)
         return CUBLAS_STATUS_INVALID_VALUE;
@@ -260,10 +309,16 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
                  x->tb != CUBLAS_OP_N,
                  *(const float *)alpha,
                  *(const float *)beta,
-                 (float *)D};
+                 (float *)D,
+                 x->epilogue == CUBLASLT_EPILOGUE_BIAS ? x->bias : nullptr,
+                 made.id};
+    const char *fastest = getenv("EMU_FASTEST");
+    double ms = made.id == (unsigned)(fastest ? atoi(fastest) : 0) ? 500 : 1000;
+    ms = p.bias ? 0.9 * ms : ms;
     bool bf16 = ma->type == CUDA_R_16BF;
     enqueue(s, [=] {
         memset(workspace, 0xff, 4096);
+        spend(ms);
         if (bf16)
             multiply(p, (const __nv_bfloat16 *)A, (const __nv_bfloat16 *)B);
         else

@@ -45,5 +45,8 @@ bool injected(const char *call);
 /* Ends the program when a step of training runs. */
 void outside_steps(const char *call);
 
+/* The device's clock, which events read, goes on by so much: called by work. */
+void spend(double ms);
+
 } // namespace emu
 #endif

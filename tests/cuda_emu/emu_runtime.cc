@@ -5,6 +5,7 @@
 #include <deque>
 #include <memory>
 #include <sys/mman.h>
+#include <time.h>
 
 namespace emu
 {
@@ -16,6 +17,8 @@ namespace emu
 struct event {
     cudaStream_t stream = nullptr;
     unsigned long number = 0; /* of the stream's work recorded, 0: never */
+    bool timed = false;
+    std::shared_ptr<double> at; /* ms, when the work before it was done */
 };
 struct graph {
     std::vector<std::function<void()>> work;
@@ -109,6 +112,20 @@ static void drain_all()
 {
     for (auto &s : streams)
         drain(s.second.get(), ~0ul);
+}
+
+static double spent;
+
+void spend(double ms)
+{
+    spent += ms;
+}
+
+static double device_ms()
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6 + spent;
 }
 
 static bool eager()
@@ -251,12 +268,13 @@ cudaError_t cudaSetDevice(int device)
         return failed(cudaErrorInvalidDevice);
     return cudaSuccess;
 }
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
 {
+    const char *name = getenv("EMU_NAME");
     const char *s = getenv("EMU_CAPABILITY"); /* 75: compute capability 7.5 */
     int capability = s ? atoi(s) : 80;
     memset(p, 0, sizeof *p);
-    snprintf(p->name, sizeof p->name, "emulated GPU %d", device);
+    snprintf(p->name, sizeof p->name, "%s", name ? name : "emulated GPU");
     p->major = capability / 10;
     p->minor = capability % 10;
     p->totalGlobalMem = all_bytes();
@@ -376,6 +394,31 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
     *e = (cudaEvent_t) new event;
     return cudaSuccess;
 }
+cudaError_t cudaEventCreate(cudaEvent_t *e)
+{
+    CALL(cudaEventCreate, cudaErrorMemoryAllocation)
+    *e = (cudaEvent_t) new event;
+    ((event *)*e)->timed = true;
+    return cudaSuccess;
+}
+/* In the time of the device: what its work took here, and what emu::spend() added. */
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
+{
+    CALL(cudaEventElapsedTime, cudaErrorUnknown)
+    event *a = (event *)begin, *b = (event *)end;
+    if (!a->at || !b->at)
+        return failed(cudaErrorInvalidResourceHandle);
+    if (*a->at < 0 || *b->at < 0)
+        return failed(cudaErrorNotReady);
+    *ms = (float)(*b->at - *a->at);
+    return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t e)
+{
+    CALL(cudaEventQuery, cudaErrorUnknown)
+    event *v = (event *)e;
+    return v->number && get(v->stream)->done < v->number ? cudaErrorNotReady : cudaSuccess;
+}
 cudaError_t cudaEventDestroy(cudaEvent_t e)
 {
     CALL(cudaEventDestroy, cudaErrorUnknown)
@@ -385,7 +428,14 @@ cudaError_t cudaEventDestroy(cudaEvent_t e)
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 {
     CALL(cudaEventRecord, cudaErrorUnknown)
-    *(event *)e = {s, get(s)->pushed};
+    event *v = (event *)e;
+    if (v->timed) {
+        auto at = std::make_shared<double>(-1);
+        v->at = at;
+        enqueue(s, [=] { *at = device_ms(); });
+    }
+    v->stream = s;
+    v->number = get(s)->pushed;
     return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e)

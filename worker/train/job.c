@@ -9,6 +9,7 @@
 #include "worker/data/prefer.h"
 #include "worker/model/model.h"
 #include "worker/stage/stage.h"
+#include "worker/train/choices.h"
 #include "worker/train/infer.h"
 
 static int load_data(struct job *j, struct err *e)
@@ -158,6 +159,7 @@ int job_open(struct job *j, const struct spec *spec, const struct comm *comm, in
         return err_mend(e, "set resources.device to auto or cpu");
     }
     j->backend->set_threads(threads);
+    choices_load(j->backend);
     r = load_data(j, e);
     if (!r && !j->data[SPLIT_TRAIN].n)
         r = err_set(e, ERR_CONFIG, "the training split has no rows");

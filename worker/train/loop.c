@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "worker/ckpt/state.h"
 #include "worker/data/pack.h"
+#include "worker/train/choices.h"
 #include "worker/train/infer.h"
 #include "worker/train/loop_internal.h"
 
@@ -434,6 +435,8 @@ static int train(struct loop *l, struct err *e)
         log_warn("%s: the training loss has not fallen for %ld steps", l->o.stage->name,
                  l->stall.window);
     }
+    if (loop_leads(l))
+        choices_store(l->o.job->backend);
     tell_progress(l, &s, seconds);
     if (l->p.step % l->log_every == 0 || l->p.step == l->total)
         r = log_interval(l, s.lr, e);

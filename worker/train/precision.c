@@ -9,11 +9,11 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "base/hash.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "worker/ckpt/state.h"
 #include "worker/model/model.h"
+#include "worker/train/cache.h"
 
 enum { MEASURE_M = 256, MEASURE_N = 768, MEASURE_K = 768, MEASURE_TRIES = 3 };
 enum { CACHE_BYTES_MAX = 4096, TRAINER_BYTES_MAX = 1 << 20, KEY_BYTES = 160 };
@@ -102,27 +102,6 @@ static void make_key(const struct backend *b, char key[KEY_BYTES])
     snprintf(key, KEY_BYTES, "%s %s, %s", HONE_VERSION, b->bf16(), model);
 }
 
-static int cache_path(char out[FILE_PATH_MAX], const char *key, int make, struct err *e)
-{
-    const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    char dir[FILE_PATH_MAX], name[48];
-    int n;
-
-    if (base && *base == '/')
-        n = snprintf(dir, sizeof dir, "%s/hone", base);
-    else if (home && *home == '/')
-        n = snprintf(dir, sizeof dir, "%s/.cache/hone", home);
-    else
-        return err_set(e, ERR_CONFIG, "neither XDG_CACHE_HOME nor HOME is a folder");
-    if (n >= (int)sizeof dir)
-        return err_set(e, ERR_CONFIG, "path is too long: %s", dir);
-    snprintf(name, sizeof name, "bf16-%016llx.json",
-             (unsigned long long)hash_bytes(key, strlen(key)));
-    if (make && file_make_dirs(dir, e))
-        return e->code;
-    return file_join(out, FILE_PATH_MAX, dir, name, e);
-}
-
 /* The stored measurement for `key`; 0: none that can be trusted. */
 static double cache_read(const char *key)
 {
@@ -132,7 +111,7 @@ static double cache_read(const char *key)
     double speedup = 0;
     struct err e;
 
-    if (cache_path(path, key, 0, &e) || !file_exists(path) ||
+    if (cache_path(path, "bf16", key, 0, &e) || !file_exists(path) ||
         json_read(path, CACHE_BYTES_MAX, &root, &e))
         return 0;
     if (json_get_string(root, "of", 1, &of, &e) || strcmp(of, key) ||
@@ -149,7 +128,7 @@ static void cache_write(const char *key, double speedup)
     char path[FILE_PATH_MAX];
     struct err e;
 
-    if (root && !cache_path(path, key, 1, &e))
+    if (root && !cache_path(path, "bf16", key, 1, &e))
         json_write(path, root, &e); /* where it cannot be kept, it is measured again */
     json_decref(root);
 }

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "worker/ckpt/safetensors.h"
 #include "worker/ckpt/state.h"
+#include "worker/train/choices.h"
 
 enum { SNAPSHOT_FORMAT = 1, TRAINER_BYTES_MAX = 1 << 20, CHUNK = 1 << 18 };
 
@@ -569,6 +570,10 @@ static int fill(const struct snapshot *s, const char *tmp, struct err *e)
         r = file_join(path, sizeof path, state, "optimizer.safetensors", e);
     if (!r)
         r = write_moments(trainer_optim(s->trainer), path, leads, e);
+    if (!r)
+        r = file_join(path, sizeof path, state, "products.json", e);
+    if (!r)
+        r = choices_save(model_get_backend(s->model), s->comm, path, e);
     if (!r && leads)
         r = file_join(path, sizeof path, state, "trainer.json", e);
     return r || !leads ? r : write_trainer(s, path, e);
@@ -606,6 +611,10 @@ int snapshot_load(const struct snapshot *s, long step, struct model *saved, stru
         r = file_join(path, sizeof path, dir, "state/optimizer.safetensors", e);
     if (!r)
         r = read_moments(trainer_optim(s->trainer), path, e);
+    if (!r)
+        r = file_join(path, sizeof path, dir, "state/products.json", e);
+    if (!r)
+        r = choices_resume(model_get_backend(s->model), s->comm, path, e);
     if (!r)
         r = file_join(path, sizeof path, dir, "state/weights.safetensors", e);
     return r ? r : read_weights(s->model, saved, path, e);

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "worker/train/choices.h"
 #include "worker/train/infer.h"
 #include "worker/train/metrics.h"
 
@@ -123,6 +124,7 @@ int classifier_open(struct classifier *c, const char *dir, const char *precision
     int trained = PRECISION_F32, r;
 
     memset(c, 0, sizeof *c);
+    choices_load(b);
     r = read_hone(dir, &max_tokens, &trained, e);
     if (!r)
         r = choose_precision(precision, trained, b, &chosen, e);
@@ -145,6 +147,8 @@ int classifier_open(struct classifier *c, const char *dir, const char *precision
 
 void classifier_close(struct classifier *c)
 {
+    if (c->model)
+        choices_store(model_get_backend(c->model));
     model_close(c->model);
     tok_close(c->tok);
     mem_free(c->label);
