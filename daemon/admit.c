@@ -16,6 +16,7 @@
 #include "daemon/folder.h"
 #include "daemon/notify.h"
 #include "daemon/plan.h"
+#include "daemon/retain.h"
 #include "daemon/roots.h"
 #include "daemon/show.h"
 
@@ -179,10 +180,21 @@ static int is_repeat(struct rpc_call *call, const Hone__V1__SubmitRequest *in)
     return 1;
 }
 
+/* Others of the same owner that are on their way. */
+static size_t arriving(const struct daemon *d, const struct admission *than)
+{
+    size_t n = 0;
+
+    for (const struct admission *a = d->admissions; a; a = a->next)
+        n += a != than && a->call && !strcmp(a->owner, than->owner);
+    return n;
+}
+
 static int begin(struct daemon *d, struct admission *a, const Hone__V1__SubmitRequest *in,
                  struct err *e)
 {
-    int rc = d->ending ? err_set(e, ERR_FAILED, "honed is ending") : 0;
+    int rc = d->ending ? err_set(e, ERR_FAILED, "honed is ending")
+                       : retain_check(d, a->owner, arriving(d, a), e);
 
     if (!rc)
         rc = read_request(d, a, in, e);
@@ -315,6 +327,17 @@ static int warn_of_memory(struct daemon *d, struct admission *a, struct err *e)
     return plan_add_problem(&a->plan, &a->arena, 1, NULL, text, NULL, e);
 }
 
+static int warn_of_limits(struct daemon *d, struct admission *a, struct err *e)
+{
+    char *text[RETAIN_WARNINGS_MAX];
+    size_t n = retain_warnings(d, a->owner, &a->arena, text);
+    int rc = 0;
+
+    for (size_t i = 0; !rc && i < n; i++)
+        rc = plan_add_problem(&a->plan, &a->arena, 1, NULL, text[i], NULL, e);
+    return rc;
+}
+
 /* It is stored: tell the client. */
 static void accept(struct daemon *d, struct admission *a, struct job *j)
 {
@@ -385,6 +408,8 @@ static void commit(struct daemon *d, struct admission *a)
 
     if (!rc)
         rc = warn_of_memory(d, a, &e);
+    if (!rc)
+        rc = warn_of_limits(d, a, &e);
     if (!rc)
         rc = make_job(d, a, &a->job, &e);
     if (rc)

@@ -21,6 +21,7 @@
 #include "daemon/judge.h"
 #include "daemon/machine.h"
 #include "daemon/plan.h"
+#include "daemon/retain.h"
 #include "daemon/tail.h"
 #include "daemon/uplink.h"
 #include "daemon/watch.h"
@@ -318,6 +319,7 @@ void daemon_schedule(struct daemon *d)
     } while (plan.n && plan.item[plan.n - 1].kind == DECIDE_START);
     wake = fmin(fmin(plan.wake, admit_next(d)), fmin(judge_next(d), tail_next(d)));
     wake = fmin(wake, fmin(conn_next(d), http_next(d)));
+    wake = fmin(wake, retain_next(d));
     if (save_again(d))
         wake = fmin(wake, now + 1);
     sweep(d);
@@ -370,6 +372,7 @@ static void on_wake(void *ctx)
     http_tick(ctx);
     judge_tick(ctx);
     tail_tick(ctx);
+    retain_tick(ctx);
     daemon_schedule(ctx);
 }
 
@@ -414,7 +417,7 @@ void daemon_init(struct daemon *d, struct io *io, struct store *store, const cha
     gpus_find(getenv("CUDA_VISIBLE_DEVICES"), "/proc/driver/nvidia/gpus",
               &d->resources.gpus);
     d->resources.memory = machine_memory();
-    d->limits.disk_least = 1 << 30;
+    retain_defaults(&d->limits);
     access_self(&d->self);
     io->events = &events;
     io->ctx = d;

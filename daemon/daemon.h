@@ -34,7 +34,19 @@ enum { PAST_MAX = 32, CHECK_LIMIT = 900 };
 
 /* What the owner of the daemon allows, and when to warn. */
 struct limits {
-    uint64_t disk_least; /* bytes free where a run folder lies */
+    uint64_t disk_least;  /* bytes free where a run folder lies: below, an alarm */
+    uint64_t keep_jobs;   /* that have ended; 0: all */
+    double keep_seconds;  /* after their end; 0: for ever */
+    uint64_t open_jobs;   /* of one owner, that have not ended; 0: any number */
+    uint64_t state_bytes; /* of the state folder; 0: any number */
+    double look_every;    /* seconds */
+};
+
+/* How much it holds, as last looked (retain.c). */
+struct held {
+    uint64_t ended, state_bytes;
+    double next; /* look again then */
+    size_t told; /* warnings */
 };
 
 struct daemon {
@@ -55,6 +67,7 @@ struct daemon {
     double started;     /* by the io's clock */
     double ticked;      /* when the watchdog looked last, judge.c */
     struct limits limits;
+    struct held held;
 
     struct job **jobs;  /* not ended, in order of id */
     struct job **queue; /* the same, in order of priority and id */

@@ -20,6 +20,13 @@ void http_metrics_write(const Hone__V1__StatusReply *m, struct str *out)
     gauge(out, "hone_memory_bytes", "Memory to give.", (double)m->memory);
     gauge(out, "hone_memory_used_bytes", "Memory planned for stages that run.",
           (double)m->memory_used);
+    gauge(out, "hone_jobs_ended", "Jobs that have ended and are kept.", (double)m->ended);
+    gauge(out, "hone_jobs_ended_limit", "The oldest are forgotten above it; 0: never.",
+          (double)m->ended_limit);
+    gauge(out, "hone_state_bytes", "Of the state folder.", (double)m->state_bytes);
+    gauge(out, "hone_state_limit_bytes", "Submits are refused above it; 0: never.",
+          (double)m->state_limit);
+    gauge(out, "hone_warnings", "Limits that are near.", (double)m->n_warnings);
     gauge(out, "hone_connections", "Clients and workers.", m->connections);
     gauge(out, "hone_watchers", "Streams of events.", m->watchers);
     gauge(out, "hone_up_seconds", "Time since the daemon's start.", m->up);

@@ -26,10 +26,12 @@
 #include "daemon/lock.h"
 #include "daemon/main/commands.h"
 #include "daemon/main/listen.h"
+#include "daemon/retain.h"
 #include "daemon/roots.h"
 
 struct options {
     const char *state, *owner, *uplink, *gpus, *check_limit;
+    const char *keep_jobs, *keep_days, *max_open, *max_state;
     struct arg_list listen, root;
     int version;
 };
@@ -37,6 +39,7 @@ struct options {
 struct server {
     char state[FILE_PATH_MAX];
     double check_limit;
+    struct limits limits;
     int lock, owner_fd;
     struct listening listening;
     struct auth *auth;
@@ -67,6 +70,18 @@ static const struct arg_flag flags[] = {
     ARG_VALUE("--uplink", "HOST:PORT",
               "where workers on other hosts reach this daemon (with --listen tcp:...)",
               struct options, uplink),
+    ARG_VALUE("--keep-jobs", "N",
+              "jobs that have ended: the newest N are kept, 0: all (default: 10000)",
+              struct options, keep_jobs),
+    ARG_VALUE("--keep-days", "DAYS", "... and for so long, 0: for ever (default: 0)",
+              struct options, keep_days),
+    ARG_VALUE("--max-open", "N",
+              "jobs of one owner that have not ended, 0: any number (default: 10000)",
+              struct options, max_open),
+    ARG_VALUE(
+        "--max-state", "MIB",
+        "size of the state folder above which submits are refused, 0: any (default: 0)",
+        struct options, max_state),
     ARG_VALUE("--owner", "FD", "private: end when this descriptor's peer has gone",
               struct options, owner),
     ARG_SWITCH("--version", "print the version", struct options, version),
@@ -118,6 +133,31 @@ static int check_uplink(const struct options *o, struct err *e)
     return 0;
 }
 
+static int resolve_limits(struct limits *l, const struct options *o, struct err *e)
+{
+    const double most = 1e12;
+    double days = 0;
+    const struct {
+        const char *flag, *text;
+        uint64_t *out;
+        uint64_t unit;
+    } count[] = {{"--keep-jobs", o->keep_jobs, &l->keep_jobs, 1},
+                 {"--max-open", o->max_open, &l->open_jobs, 1},
+                 {"--max-state", o->max_state, &l->state_bytes, 1 << 20}};
+    int rc = args_double("--keep-days", o->keep_days, 0, 1e6, &days, e);
+
+    retain_defaults(l);
+    l->keep_seconds = days * 86400;
+    for (size_t i = 0; !rc && i < sizeof count / sizeof *count; i++) {
+        double n = 0;
+
+        rc = count[i].text ? args_double(count[i].flag, count[i].text, 0, most, &n, e) : 0;
+        if (!rc && count[i].text)
+            *count[i].out = (uint64_t)(n * (double)count[i].unit);
+    }
+    return rc;
+}
+
 static int resolve(struct server *s, const struct options *o, struct err *e)
 {
     long fd = -1;
@@ -132,6 +172,8 @@ static int resolve(struct server *s, const struct options *o, struct err *e)
         rc = gpus_parse(o->gpus, &s->gpus, e);
     if (!rc)
         rc = args_double("--check-limit", o->check_limit, 1e-3, 1e9, &s->check_limit, e);
+    if (!rc)
+        rc = resolve_limits(&s->limits, o, e);
     if (rc)
         return rc;
     s->owner_fd = (int)fd;
@@ -179,6 +221,7 @@ static int start(struct server *s, const struct options *o, struct err *e)
     daemon_init(&s->daemon, s->io, s->store, s->state, s->listening.address,
                 s->owner_fd >= 0);
     s->daemon.check_limit = s->check_limit;
+    s->daemon.limits = s->limits;
     s->daemon.auth = s->auth;
     s->daemon.far = o->uplink;
     s->daemon.roots = s->roots.len ? s->roots.s : NULL;

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "daemon/daemon.h"
+#include "daemon/retain.h"
 #include "daemon/rpc.h"
 
 static void again(struct job_stage *s, int fresh)
@@ -77,7 +78,9 @@ static int retry(struct daemon *d, struct job *j, const char *name, struct err *
         goto done;
     }
     memcpy(was, j->stage, j->n_stages * sizeof *was);
-    rc = choose(j, name, mark, e);
+    rc = had_ended ? retain_check(d, j->owner ? j->owner : "", 0, e) : 0;
+    if (!rc)
+        rc = choose(j, name, mark, e);
     if (rc)
         goto done;
     for (size_t i = 0; i < j->n_stages; i++)

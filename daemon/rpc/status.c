@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "daemon/daemon.h"
+#include "daemon/retain.h"
 #include "daemon/rpc.h"
 #include "daemon/watch.h"
 
@@ -31,6 +32,8 @@ RPC_HANDLER(status, StatusRequest, StatusReply)
     Hone__V1__StatusReply m = HONE__V1__STATUS_REPLY__INIT;
     struct rpc_call *call = ctx;
     struct daemon *d = call->d;
+    char *warning[RETAIN_WARNINGS_MAX];
+    struct arena scratch = {0};
     struct err e;
 
     (void)service;
@@ -54,5 +57,13 @@ RPC_HANDLER(status, StatusRequest, StatusReply)
         m.connections++;
     m.watchers = (uint32_t)watch_count(d);
     count_jobs(d, &m);
+    m.has_ended = m.has_ended_limit = m.has_state_bytes = m.has_state_limit = 1;
+    m.ended = d->held.ended;
+    m.ended_limit = d->limits.keep_jobs;
+    m.state_bytes = d->held.state_bytes;
+    m.state_limit = d->limits.state_bytes;
+    m.warnings = warning;
+    m.n_warnings = retain_warnings(d, call->who.user, &scratch, warning);
     reply(&m, ctx);
+    arena_fini(&scratch);
 }

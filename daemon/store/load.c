@@ -356,3 +356,43 @@ int store_load_job(struct store *s, const struct store_filter *f, struct job **o
     *out = NULL;
     return store_load_jobs(s, f, take_one, out, e);
 }
+
+#define ENDED "state IN ('done', 'failed', 'stopped')"
+
+int store_count_ended(struct store *s, uint64_t *n, struct err *e)
+{
+    sqlite3_stmt *q;
+    int rc = 0;
+
+    if (sqlite3_prepare_v2(s->db, "SELECT count(*) FROM job WHERE " ENDED, -1, &q, NULL))
+        return store_fail(s, "read", e);
+    if (sqlite3_step(q) == SQLITE_ROW)
+        *n = (uint64_t)sqlite3_column_int64(q, 0);
+    else
+        rc = store_fail(s, "read", e);
+    sqlite3_finalize(q);
+    return rc;
+}
+
+int store_list_old(struct store *s, uint64_t keep, double before, uint64_t *id, size_t max,
+                   size_t *n, struct err *e)
+{
+    sqlite3_stmt *q;
+    int step;
+
+    *n = 0;
+    if (sqlite3_prepare_v2(s->db,
+                           "SELECT id FROM job WHERE " ENDED
+                           " AND (ended < ?1 OR (?2 > 0 AND "
+                           "id <= (SELECT id FROM job WHERE " ENDED
+                           " ORDER BY id DESC LIMIT 1 OFFSET ?2))) ORDER BY id LIMIT ?3",
+                           -1, &q, NULL))
+        return store_fail(s, "read", e);
+    sqlite3_bind_double(q, 1, before);
+    sqlite3_bind_int64(q, 2, keep > INT64_MAX ? INT64_MAX : (sqlite3_int64)keep);
+    sqlite3_bind_int64(q, 3, (sqlite3_int64)max);
+    while ((step = sqlite3_step(q)) == SQLITE_ROW && *n < max)
+        id[(*n)++] = (uint64_t)sqlite3_column_int64(q, 0);
+    sqlite3_finalize(q);
+    return step == SQLITE_DONE || step == SQLITE_ROW ? 0 : store_fail(s, "read", e);
+}

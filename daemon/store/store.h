@@ -49,6 +49,13 @@ int store_load_jobs(struct store *s, const struct store_filter *f, store_take *t
 int store_load_job(struct store *s, const struct store_filter *f, struct job **out,
                    struct err *e);
 
+/* Jobs that have ended. */
+int store_count_ended(struct store *s, uint64_t *n, struct err *e);
+/* At most `max` of them, the oldest first, that are not among the newest `keep` (0: all
+ * are) or ended before `before`. */
+int store_list_old(struct store *s, uint64_t keep, double before, uint64_t *id, size_t max,
+                   size_t *n, struct err *e);
+
 /* A consistent copy of the store, while it is in use. */
 int store_backup(struct store *s, const char *path, struct err *e);
 /* ERR_CORRUPT says what is wrong. */

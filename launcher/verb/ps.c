@@ -1,4 +1,5 @@
 /* hone ps: jobs of a daemon, newest first. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "launcher/jobs.h"
@@ -11,6 +12,24 @@ struct options {
     struct arg_list state;
     int json;
 };
+
+/* Limits of the daemon that are near; nothing hangs on it. */
+static void warn(struct client *c)
+{
+    Hone__V1__StatusRequest ask = HONE__V1__STATUS_REQUEST__INIT;
+    const Hone__V1__StatusReply *s;
+    ProtobufCMessage *m;
+    char text[256];
+    struct err e;
+
+    if (remote_call(c, "Status", &ask.base, &hone__v1__status_reply__descriptor, &m, &e))
+        return;
+    s = (Hone__V1__StatusReply *)m;
+    for (size_t i = 0; i < s->n_warnings; i++)
+        fprintf(stderr, "hone: warning: %s\n",
+                remote_clean(text, sizeof text, s->warnings[i]));
+    message_free(m);
+}
 
 static int list(const struct options *o, struct err *e)
 {
@@ -32,6 +51,8 @@ static int list(const struct options *o, struct err *e)
         rc = remote_print_json(reply, e);
     else if (!rc)
         jobs_print_table(stdout, (Hone__V1__JobList *)reply);
+    if (!rc && !o->json)
+        warn(c);
     if (reply)
         message_free(reply);
     client_close(c);

@@ -23,11 +23,13 @@ static void print_status(const Hone__V1__StatusReply *s)
            str_duration(up, sizeof up, s->up), remote_clean(state, sizeof state, s->state));
     printf("cores %u of %u, GPUs %u of %u, memory %s of %s planned; %u running, %u queued, "
            "%u paused; "
-           "%u connections, %u watchers\n\n",
+           "%u connections, %u watchers\n",
            s->cores_used, s->cores, s->gpus_used, s->gpus,
            str_bytes(used, sizeof used, (double)s->memory_used),
            str_bytes(memory, sizeof memory, (double)s->memory), s->running, s->queued,
            s->paused, s->connections, s->watchers);
+    for (size_t i = 0; i < s->n_warnings; i++)
+        printf("warning: %s\n", remote_clean(state, sizeof state, s->warnings[i]));
 }
 
 static int draw(const struct options *o, struct client *c, int clear, struct err *e)
@@ -48,6 +50,7 @@ static int draw(const struct options *o, struct client *c, int clear, struct err
             if (clear)
                 fputs("\033[H\033[2J", stdout);
             print_status((Hone__V1__StatusReply *)status);
+            printf("\n");
             jobs_print_table(stdout, (Hone__V1__JobList *)list);
             fflush(stdout);
         }

@@ -171,6 +171,18 @@ void sim_client_act(struct sim *s, int index, int calm)
 
 /* ---- hearing ---- */
 
+/* What was known of the job that is gone does not hold for this one. */
+static void begin_anew(struct sim *s, int fact)
+{
+    struct sim_fact *f = &s->fact[fact];
+
+    f->gone = f->over = f->paused = f->ended = 0;
+    f->asked++;
+    memset(f->skipped, 0, sizeof f->skipped);
+    for (int i = 0; i < SIM_CLIENTS; i++)
+        s->client[i].seen[fact] = 0;
+}
+
 static void learn(struct sim *s, struct sim_client *c, const Hone__V1__Job *j)
 {
     struct sim_fact *f = &s->fact[c->fact];
@@ -179,7 +191,9 @@ static void learn(struct sim *s, struct sim_client *c, const Hone__V1__Job *j)
     sim_trace(s, "client %d: %s of job %llu is acknowledged: %s", (int)(c - s->client),
               methods[c->what], (unsigned long long)j->id, j->state);
     if (c->what == SUBMIT) {
-        sim_check(s, !f->id || f->id == j->id);
+        sim_check(s, !f->id || f->id == j->id || f->gone);
+        if (f->gone) /* the request was forgotten with its job */
+            begin_anew(s, c->fact);
         for (int i = 0; i < SIM_JOBS; i++)
             sim_check(s, i == c->fact || s->fact[i].id != j->id);
         f->id = j->id;
@@ -270,11 +284,44 @@ static void check_seeds(struct sim *s, const struct job *j)
         sim_check(s, lost[i / SIM_STAGES] || stage_over(j->stage[i].state));
 }
 
+struct newer {
+    uint64_t id, n; /* jobs above */
+};
+
+static int count_newer(void *ctx, struct job *j)
+{
+    struct newer *w = ctx;
+
+    w->n += j->id > w->id;
+    job_free(j);
+    return 0;
+}
+
+/* Only what had ended is forgotten, and only while enough newer ones are kept. */
+static void check_gone(struct sim *s, struct sim_fact *f)
+{
+    struct store_filter ended = {.states =
+                                     1u << JOB_DONE | 1u << JOB_FAILED | 1u << JOB_STOPPED};
+    struct newer newer = {.id = f->id};
+    struct err e;
+
+    if (f->gone)
+        return;
+    sim_check(s, s->keep && f->over);
+    sim_check(s, !store_load_jobs(s->store, &ended, count_newer, &newer, &e));
+    sim_check(s, newer.n >= s->keep);
+    f->gone = 1;
+}
+
 static void check_job(struct sim *s, struct sim_fact *f)
 {
-    struct job *j = daemon_find_job(&s->d, f->id);
+    struct job *j = f->gone ? NULL : daemon_find_job(&s->d, f->id);
 
-    sim_check(s, j != NULL);
+    if (!j) {
+        check_gone(s, f);
+        return;
+    }
+    f->over = job_ended(j);
     sim_check(s, j->n_stages == (size_t)(s->seeds * SIM_STAGES));
     check_seeds(s, j);
     for (size_t i = 0; i < j->n_stages; i++) {
@@ -297,9 +344,16 @@ static void check_job(struct sim *s, struct sim_fact *f)
 
 void sim_check_facts(struct sim *s)
 {
-    for (int i = 0; s->up && i < SIM_JOBS; i++)
+    uint64_t open = 0;
+
+    if (!s->up)
+        return;
+    for (int i = SIM_JOBS - 1; i >= 0; i--)
         if (s->fact[i].id)
             check_job(s, &s->fact[i]);
+    for (size_t i = 0; i < s->d.n_jobs; i++)
+        open += !job_ended(s->d.jobs[i]);
+    sim_check(s, !s->open || open <= s->open);
 }
 
 /* The journal has of each worker's reports the first so many, each once and in order, and
@@ -346,7 +400,7 @@ void sim_check_end(struct sim *s)
     for (int i = 0; i < SIM_JOBS; i++) {
         struct job *j = s->fact[i].id ? daemon_find_job(&s->d, s->fact[i].id) : NULL;
 
-        if (!s->fact[i].id)
+        if (!s->fact[i].id || s->fact[i].gone)
             continue;
         sim_check(s, j != NULL);
         sim_check(s, job_ended(j) || j->state == JOB_PAUSED);

@@ -63,6 +63,8 @@ struct sim_fact {
     uint64_t id;       /* 0: not acknowledged */
     int paused, ended; /* acknowledged, and nothing else asked since */
     unsigned asked;    /* how often something was asked that ends such a state */
+    int gone;          /* it had ended, and was forgotten */
+    int over;          /* it had ended, when last seen */
     int skipped[SIM_SEEDS * SIM_STAGES];
 };
 
@@ -88,8 +90,9 @@ struct sim {
     struct rng r;
     uint64_t seed;
     double now, wake;
-    int workers; /* ranks of every stage */
-    int seeds;   /* of every job */
+    int workers;         /* ranks of every stage */
+    int seeds;           /* of every job */
+    uint64_t keep, open; /* ended jobs kept; an owner's that have not; 0: any number */
     char dir[64], file[96], state[96];
     struct sim_conn conn[SIM_CONNS];
     struct sim_process process[SIM_PROCESSES];

@@ -396,6 +396,9 @@ void sim_start_daemon(struct sim *s)
     cores_add(&s->d.resources.gpus, 0);
     cores_add(&s->d.resources.gpus, 3);
     s->d.resources.memory = 150;
+    s->d.limits.keep_jobs = s->keep;
+    s->d.limits.open_jobs = s->open;
+    s->d.limits.look_every = 2;
     s->up = 1;
     sim_trace(s, "the daemon starts");
     snprintf(s->d.worker, sizeof s->d.worker, "/bin/hone-worker");
