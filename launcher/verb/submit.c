@@ -17,7 +17,7 @@ enum { TRIES = 5 };
 
 struct options {
     struct arg_list job, set;
-    const char *out, *stages, *to, *priority, *notify, *request_id;
+    const char *out, *stages, *to, *priority, *notify, *request_id, *launcher;
     int resume, json;
 };
 
@@ -71,16 +71,31 @@ static int tell(const struct options *o, const Hone__V1__SubmitReply *r, struct 
     return 0;
 }
 
+/* --launcher X is --set resources.launcher=X; word: room for it. */
+static int set_launcher(struct options *o, char *word, size_t n, struct err *e)
+{
+    if (!o->launcher)
+        return 0;
+    if (o->set.n == ARGS_LIST_MAX ||
+        snprintf(word, n, "resources.launcher=%s", o->launcher) >= (int)n)
+        return err_set(e, ERR_USAGE, "--launcher: too long, or too many --set");
+    o->set.item[o->set.n++] = word;
+    o->set.item[o->set.n] = NULL;
+    return 0;
+}
+
 /* e->msg "": the problems have been printed. */
-static int submit(const struct options *o, struct err *e)
+static int submit(struct options *o, struct err *e)
 {
     Hone__V1__SubmitRequest m = HONE__V1__SUBMIT_REQUEST__INIT;
     ProtobufCMessage *reply = NULL;
     static struct request r;
-    char id[33];
+    char id[33], launcher[64];
     long priority = 0;
     int rc = args_long("--priority", o->priority, -100, 100, &priority, e);
 
+    if (!rc)
+        rc = set_launcher(o, launcher, sizeof launcher, e);
     if (!rc)
         rc = make_id(id, e);
     if (!rc)
@@ -113,6 +128,9 @@ static int run(int argc, char **argv)
         ARG_VALUE("--stages", "A,B", "only these stages", struct options, stages),
         ARG_SWITCH("--resume", "go on from the newest good checkpoint", struct options,
                    resume),
+        ARG_VALUE("--launcher", "local|slurm",
+                  "who starts the workers: --set resources.launcher=...", struct options,
+                  launcher),
         ARG_VALUE("--priority", "N", "-100 to 100, higher first (0)", struct options,
                   priority),
         ARG_VALUE("--notify", "PROGRAM",
@@ -125,7 +143,8 @@ static int run(int argc, char **argv)
     static const struct arg_spec spec = {
         "hone submit",
         "JOB.yaml [--set KEY=VALUE]... [--out DIR] [--stages A,B] [--resume]\n"
-        "                   [--priority N] [--notify PROGRAM] [--to DAEMON] [--json]",
+        "                   [--launcher slurm] [--priority N] [--notify PROGRAM] [--to "
+        "DAEMON] [--json]",
         "Gives the job to a daemon (honed): it is checked, stored and queued; then hone "
         "ps,\n"
         "watch, logs, pause, resume, cancel. Paths are those of the daemon's machine.",

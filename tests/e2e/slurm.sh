@@ -35,7 +35,7 @@ hone=$bin/hone
 job=(job.yaml --set resources.precision=f32 --set resources.threads=1
     --set resources.workers=2 --set stages.sft.epochs=40 --set stages.rm.epochs=4
     --set stages.ppo.epochs=4)
-slurm=(--set resources.launcher=slurm --set 'resources.slurm=[--nodes=2, --time=10]')
+slurm=(--launcher slurm --set 'resources.slurm=[--nodes=2, --time=10]')
 
 fail() {
     echo "FAILED: $*"
@@ -111,5 +111,7 @@ rc=0
 [ $rc = 2 ] && grep -q 'is no option of srun that a job may set' err || { cat err; fail "status $rc"; }
 "$hone" run job.yaml --set resources.launcher=slurm --out bad >out 2>err && fail "hone run took it"
 grep -q 'hone submit' err || { cat err; fail "no mend"; }
+"$hone" submit job.yaml --launcher slrum --out bad >out 2>err && fail "an unknown launcher"
+grep -q 'did you mean "slurm"' err || { cat err; fail "no mend"; }
 ! pgrep -f "hone-worker $dir" >/dev/null || fail "a worker stayed behind"
 echo "slurm: passed"
