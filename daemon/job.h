@@ -44,7 +44,8 @@ enum job_state {
 enum job_want { WANT_RUN, WANT_PAUSE, WANT_STOP };
 
 /* What a running stage was asked for: to stop so that it may go on later (pause) or not
- * (cancel: the job's want says), or to end as skipped. */
+ * (cancel: the job's want says), or to end as skipped, with the model it has by then: also
+ * of one that waits to go on. */
 enum stage_asked { ASKED_NOTHING, ASKED_STOP, ASKED_SKIP };
 
 /* Why a worker was lost, each with its budget of restarts: it crashed, it was killed by

@@ -105,8 +105,12 @@ void uplink_welcomed(struct daemon *d, struct conn *c)
 {
     struct job *j = daemon_find_job(d, c->job);
 
-    if (j && (j->stage[c->stage].asked || j->want != WANT_RUN))
+    if (!j)
+        return;
+    if (j->stage[c->stage].asked == ASKED_STOP || j->want != WANT_RUN)
         uplink_word(d, &j->stage[c->stage], HONE__V1__WORD__STOP);
+    else if (j->stage[c->stage].asked == ASKED_SKIP)
+        uplink_word(d, &j->stage[c->stage], HONE__V1__WORD__FINISH);
 }
 
 /* ---- what comes ---- */

@@ -195,7 +195,8 @@ static int begin_attempt(struct daemon *d, struct job *j, struct job_stage *s,
         return rc;
     s->attempt++;
     s->fresh = 0;
-    s->asked = ASKED_NOTHING;
+    if (s->asked != ASKED_SKIP) /* then it only ends what it has begun */
+        s->asked = ASKED_NOTHING;
     s->killed = s->message = s->mend = NULL;
     s->status = s->gap = s->told_number = s->told_stalled = 0;
     s->started = clock_wall();
@@ -352,6 +353,16 @@ static int try_again(struct daemon *d, struct job *j, struct job_stage *s, int l
     return 1;
 }
 
+/* Does a stage that is still to come read this one's model? */
+static int is_needed(const struct job *j, const struct job_stage *s)
+{
+    for (size_t i = 0; i < j->n_stages; i++)
+        for (size_t k = 0; k < j->stage[i].n_needs; k++)
+            if (&j->stage[j->stage[i].needs[k]] == s && !stage_over(j->stage[i].state))
+                return 1;
+    return 0;
+}
+
 static enum stage_state outcome(struct daemon *d, struct job *j, struct job_stage *s,
                                 const struct io_exit *how)
 {
@@ -359,10 +370,11 @@ static enum stage_state outcome(struct daemon *d, struct job *j, struct job_stag
     int signal = signal_of(how), lost = signal == SIGKILL || signal == SIGTERM;
     int asked = s->asked == ASKED_STOP || j->want != WANT_RUN;
 
+    if (s->asked == ASKED_SKIP && j->want != WANT_STOP &&
+        (to == STAGE_DONE || folder_has_stage(j->run, s->name) || !is_needed(j, s)))
+        return STAGE_SKIPPED;
     if (to == STAGE_DONE)
         return to;
-    if (s->asked == ASKED_SKIP)
-        return STAGE_SKIPPED;
     /* Killed because we said so, or before it could listen to a polite word (srun in
      * Slurm's queue says by its status that somebody ended it). */
     lost |= asked && !(s->n_ranks && s->rank[0].heard > 0);
@@ -412,7 +424,8 @@ void work_ended(struct daemon *d, struct job *j, struct job_stage *s,
     to = outcome(d, j, s, how);
     s->ended = clock_wall();
     free_devices(s);
-    s->asked = ASKED_NOTHING;
+    if (to != STAGE_WAITING || s->asked != ASKED_SKIP)
+        s->asked = ASKED_NOTHING;
     stage_close_ranks(s);
     stage_move(s, to);
     log_info("job %llu: stage %s: %s", (unsigned long long)j->id, s->name,
@@ -489,5 +502,5 @@ void work_ask(struct daemon *d, struct job_stage *s, enum stage_asked what)
         return;
     if (what > s->asked)
         s->asked = what;
-    uplink_word(d, s, HONE__V1__WORD__STOP);
+    uplink_word(d, s, what == ASKED_SKIP ? HONE__V1__WORD__FINISH : HONE__V1__WORD__STOP);
 }

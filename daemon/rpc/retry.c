@@ -15,6 +15,7 @@ static void again(struct job_stage *s, int fresh)
         stage_move(s, STAGE_WAITING);
     memset(s->restarts, 0, sizeof s->restarts);
     s->fresh |= fresh;
+    s->asked = ASKED_NOTHING;
     s->message = s->mend = NULL;
     s->not_before = 0;
     s->furthest = fresh ? 0 : s->furthest;

@@ -4,14 +4,16 @@
 
 static int run(int argc, char **argv)
 {
-    static const struct steer s = {{"hone skip", "JOB STAGE [--to DAEMON] [--json]",
-                                    "A stage that runs saves and stops first. Stages that "
-                                    "need its model are skipped first.",
-                                    steer_flags, 2, 2,
-                                    offsetof(struct steer_options, words)},
-                                   "Skip",
-                                   0,
-                                   steer_fill_stage};
+    static const struct steer s = {
+        {"hone skip", "JOB STAGE [--to DAEMON] [--json]",
+         "Takes a stage as over. One that runs (or has begun) "
+         "trains no further and\nhands on what it has learned; "
+         "one that has not begun can be skipped once the\nstages "
+         "that need its model are.",
+         steer_flags, 2, 2, offsetof(struct steer_options, words)},
+        "Skip",
+        0,
+        steer_fill_stage};
 
     return steer_run(&s, argc, argv);
 }

@@ -284,6 +284,28 @@ expect 0 "$hone" skip 8 ppo
 await_state 8 done 60
 [ -d seven/rm/final ] && [ ! -d seven/ppo ] || fail "ppo was not skipped"
 
+echo "a stage that runs is skipped: the others go on from what it has learned"
+endless=(--set stages.sft.epochs=100000 --set stages.sft.checkpoint_every=20)
+expect 0 "$hone" submit job.yaml "${endless[@]}" --out short
+await "short/sft/checkpoint-*"
+expect 0 "$hone" skip 9 sft
+await_state 9 done 60
+python3 -c '
+import json
+s = json.load(open("short/summary.json"))
+assert s["state"] == "done" and 20 <= s["stages"]["sft"]["steps"] < 1000000, s["stages"]
+assert s["stages"]["sft"]["metrics"]["test"]["n"] == 24
+h = json.load(open("short/ppo/final/hone.json"))' || fail "it was not handed on"
+"$hone" show 9 | grep -q '^sft  *skipped' || fail "it is not called skipped"
+expect 0 "$hone" submit job.yaml "${endless[@]}" --out paused
+await "paused/sft/checkpoint-*"
+expect 0 "$hone" pause 10
+await_state 10 paused 30
+expect 0 "$hone" skip 10 sft # it ends when it goes on
+expect 0 "$hone" resume 10
+await_state 10 done 60
+[ -d paused/ppo/final ] || fail "nothing came of it"
+
 echo "a bad job is not tried again; logs, metrics, rm"
 mkdir -p state/hone/notify
 printf '#!/bin/sh\necho "$1 $2" >>%s/told\n' "$dir" >state/hone/notify/tell

@@ -155,7 +155,7 @@ void sim_client_act(struct sim *s, int index, int calm)
     if (!c->hello || c->busy)
         return;
     c->fact = (int)rng_below(&s->r, SIM_JOBS);
-    c->stage = s->seeds * SIM_STAGES - 1;
+    c->stage = (int)rng_below(&s->r, (uint32_t)(s->seeds * SIM_STAGES));
     c->what = often[rng_below(&s->r, sizeof often / sizeof *often)];
     if (calm)
         c->what = s->fact[c->fact].paused ? RESUME : WATCH;
@@ -332,7 +332,8 @@ static void check_job(struct sim *s, struct sim_fact *f)
         sim_check(s, st->state != STAGE_RUNNING || st->child);
         for (size_t k = 0; k < st->n_needs; k++)
             sim_check(s, st->state != STAGE_RUNNING ||
-                             stage_over(j->stage[st->needs[k]].state));
+                             (stage_over(j->stage[st->needs[k]].state) &&
+                              sim_is_finished(s, j->id, j->stage[st->needs[k]].name)));
     }
     if (f->paused)
         sim_check(s, j->state == JOB_PAUSED || j->state == JOB_PAUSING || job_ended(j));

@@ -105,6 +105,8 @@ void sim_worker_hear(struct sim *s, int index)
         }
         if (down->has_word && down->word == HONE__V1__WORD__STOP)
             p->stopping = 1;
+        if (down->has_word && down->word == HONE__V1__WORD__FINISH && p->steps > 0)
+            p->steps = 0;
         message_free(m);
     }
     if (c->goodbye)

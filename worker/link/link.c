@@ -65,9 +65,9 @@ struct link {
     struct slot slot[SLOTS];
     int newest; /* slot */
 
-    atomic_int control;
-    int closing, broken; /* broken: refused, or out of memory: silent from now on */
-    int lingers;         /* link_close() has been, links_end() is to come */
+    atomic_int control, finish; /* finish: for good */
+    int closing, broken;        /* broken: refused, or out of memory: silent from now on */
+    int lingers;                /* link_close() has been, links_end() is to come */
     double close_by;
     struct link *next; /* of those that linger */
 
@@ -190,6 +190,11 @@ enum link_control link_control(struct link *l)
     return l ? (enum link_control)atomic_exchange(&l->control, CONTROL_NONE) : CONTROL_NONE;
 }
 
+int link_finish(struct link *l)
+{
+    return l && atomic_load(&l->finish);
+}
+
 /* ---- the thread ---- */
 
 static void take_word(struct link *l, int word)
@@ -199,6 +204,8 @@ static void take_word(struct link *l, int word)
                                                     CONTROL_CHECKPOINT,
                                                 [HONE__V1__WORD__ABORT] = CONTROL_ABORT};
 
+    if (word == HONE__V1__WORD__FINISH)
+        atomic_store(&l->finish, 1);
     if (word >= HONE__V1__WORD__STOP && word <= HONE__V1__WORD__ABORT)
         atomic_store(&l->control, (int)control[word]);
 }

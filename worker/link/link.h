@@ -61,6 +61,8 @@ void link_done(struct link *l, int status, const char *message);
  * daemon that was not there to see it. Returns the status. */
 int link_leave_status(int status);
 
-enum link_control link_control(struct link *l); /* newest word, cleared by the call */
+enum link_control link_control(struct link *l);
+/* Was it said that this stage trains no further? */
+int link_finish(struct link *l); /* newest word, cleared by the call */
 
 #endif

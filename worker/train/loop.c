@@ -64,6 +64,8 @@ static void infer_progress(void *arg, size_t done, size_t n)
     case CONTROL_NONE:
         break;
     }
+    if (!l->stage->loss && link_finish(l->o.link)) /* nothing of it is of use */
+        *l->o.stop = 1;
     link_progress(l->o.link, "eval", (long)done, (long)n, "{}");
 }
 
@@ -454,7 +456,7 @@ static int due(const struct loop *l, long every)
 }
 
 /* What a rank has to say at a boundary. */
-enum { SAY_SAVE = 1, SAY_STOP = 2, SAY_ABORT = 4, SAY_FAILED = 8 };
+enum { SAY_SAVE = 1, SAY_STOP = 2, SAY_ABORT = 4, SAY_FAILED = 8, SAY_FINISH = 16 };
 
 static unsigned say(struct loop *l, int failed)
 {
@@ -467,6 +469,8 @@ static unsigned say(struct loop *l, int failed)
         say |= SAY_STOP;
     if (word == CONTROL_ABORT)
         say |= SAY_STOP | SAY_ABORT;
+    if (link_finish(l->o.link))
+        say |= SAY_FINISH;
     return say;
 }
 
@@ -479,7 +483,13 @@ static enum phase next_phase(struct loop *l, unsigned said)
         l->want_save = !(said & SAY_ABORT);
         return PHASE_STOP;
     }
-    if (l->validation.n && due(l, l->eval_every) && l->p.evaluated != l->p.step)
+    if (said & SAY_FINISH && !ended(l)) {
+        l->p.finished = 1;
+        log_info("%s: skipped at step %ld of %ld: what it has learned is handed on",
+                 l->o.stage->name, l->p.step, l->total);
+    }
+    if (l->validation.n && l->p.evaluated != l->p.step &&
+        (l->p.finished || due(l, l->eval_every)))
         return PHASE_EVAL;
     if ((l->want_save || due(l, l->checkpoint_every) || ended(l)) && l->saved != l->p.step)
         return PHASE_SAVE;
