@@ -34,6 +34,21 @@ static int unknown(const struct arg_spec *spec, const char *arg, size_t n, struc
     return err_mend(e, "%s --help", spec->program);
 }
 
+/* The usage on one line, in at most as many words as a mend holds. */
+static int mend_usage(const struct arg_spec *spec, struct err *e)
+{
+    char line[ERR_MEND_MAX];
+    size_t n = 0;
+
+    for (const char *s = spec->usage; *s && n + 1 < sizeof line; s++)
+        if (*s != '\n' && !(*s == ' ' && n && line[n - 1] == ' '))
+            line[n++] = *s;
+        else if (*s == '\n')
+            line[n++] = ' ';
+    line[n] = '\0';
+    return err_mend(e, "%s %s", spec->program, line);
+}
+
 static int push(const struct arg_spec *spec, struct arg_list *list, const char *value,
                 struct err *e)
 {
@@ -50,7 +65,7 @@ static int word(const struct arg_spec *spec, void *out, const char *arg, int *n,
 {
     if (*n == spec->words_max) {
         err_set(e, ERR_USAGE, "%s: \"%s\" is one argument too many", spec->program, arg);
-        return err_mend(e, "%s %s", spec->program, spec->usage);
+        return mend_usage(spec, e);
     }
     ++*n;
     return push(spec, (struct arg_list *)((char *)out + spec->words), arg, e);
@@ -118,7 +133,7 @@ int args_parse(const struct arg_spec *spec, int argc, char **argv, void *out, st
     }
     if (words < spec->words_min) {
         err_set(e, ERR_USAGE, "%s: an argument is missing", spec->program);
-        return err_mend(e, "%s %s", spec->program, spec->usage);
+        return mend_usage(spec, e);
     }
     return 0;
 }

@@ -44,6 +44,7 @@ set_property(TEST unit_kernels_plugin APPEND PROPERTY
 # tests/<folder>/<name>.sh is the ctest <folder>_<name>. Exit 77: skipped.
 function(hone_script_tests folder label)
     file(GLOB scripts CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${folder}/*.sh)
+    list(FILTER scripts EXCLUDE REGEX "/common.sh$") # sourced by the others
     foreach(script IN LISTS scripts)
         get_filename_component(name ${script} NAME_WE)
         add_test(NAME ${folder}_${name} COMMAND bash ${script}

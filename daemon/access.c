@@ -71,10 +71,15 @@ int access_check(const struct access *a, enum access_need need, const struct job
         return err_set(e, ERR_DENIED, "not authenticated");
     if (need == ACCESS_VIEW || a->role == ACCESS_ADMIN)
         return 0;
-    if (a->role == ACCESS_VIEWER)
-        return err_set(e, ERR_DENIED, "%s may look, but not change anything", a->user);
-    if (need == ACCESS_STEER && j && (!j->owner || strcmp(j->owner, a->user) != 0))
-        return err_set(e, ERR_DENIED, "job %llu belongs to %s", (unsigned long long)j->id,
-                       j->owner ? j->owner : "somebody else");
+    if (a->role == ACCESS_VIEWER) {
+        err_set(e, ERR_DENIED, "%s may look, but not change anything", a->user);
+        return err_mend(
+            e, "a credential of an operator: honed token add NAME --role operator");
+    }
+    if (need == ACCESS_STEER && j && (!j->owner || strcmp(j->owner, a->user) != 0)) {
+        err_set(e, ERR_DENIED, "job %llu belongs to %s", (unsigned long long)j->id,
+                j->owner ? j->owner : "somebody else");
+        return err_mend(e, "ask them, or an admin");
+    }
     return 0;
 }

@@ -131,8 +131,7 @@ void attach_metrics(struct rpc_call *call, struct job *j, const char *stage)
         rc = send_stage(call, j, j->stage[i].name, &e);
     }
     if (!rc && !any)
-        rc = err_set(&e, ERR_CONFIG, "job %llu has no stage \"%.100s\"",
-                     (unsigned long long)j->id, stage ? stage : "");
+        rc = job_no_stage(j, stage ? stage : "", &e);
     if (rc) {
         rpc_fail(call, &e);
         return;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "daemon/journal.h"
 
 static const char *const stage_names[] = {"waiting", "running", "done",
@@ -243,4 +244,22 @@ void job_free(struct job *j)
         close(j->lock);
     arena_fini(&j->arena);
     mem_free(j);
+}
+
+int job_no_stage(const struct job *j, const char *name, struct err *e)
+{
+    enum { NAMES_MAX = 64 };
+    const char *names[NAMES_MAX + 1], *near;
+    size_t n = 0;
+
+    while (n < j->n_stages && n < NAMES_MAX) {
+        names[n] = j->stage[n].name;
+        n++;
+    }
+    names[n] = NULL;
+    near = str_nearest(name, names);
+    err_set(e, ERR_CONFIG, "job %llu has no stage \"%.100s\"", (unsigned long long)j->id,
+            name);
+    return near ? err_mend(e, "did you mean %.100s?", near)
+                : err_mend(e, "hone show %llu lists them", (unsigned long long)j->id);
 }

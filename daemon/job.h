@@ -161,6 +161,9 @@ int job_settle(struct job *j);
 int stage_open_ranks(struct job_stage *s);
 void stage_close_ranks(struct job_stage *s);
 
+/* ERR_CONFIG: the job has no such stage; what it has is said. */
+int job_no_stage(const struct job *j, const char *name, struct err *e);
+
 struct job *job_new(void); /* NULL: out of memory */
 void job_free(struct job *j);
 

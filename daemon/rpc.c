@@ -117,6 +117,8 @@ struct job *rpc_find_job(struct rpc_call *call, uint64_t id, enum access_need ne
     int rc = j ? access_check(&call->who, need, j, &e)
                : err_set(&e, ERR_CONFIG, "no job %llu", (unsigned long long)id);
 
+    if (!j)
+        err_mend(&e, "hone ps lists them");
     if (!rc)
         rc = check_attached(call->method->name, j, &e);
     if (!rc)

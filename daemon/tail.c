@@ -240,8 +240,7 @@ void tail_metrics(struct rpc_call *call, const struct job *j, const char *stage)
             rc = add_file(t, path, j->stage[i].name, &e);
     }
     if (!rc && !t->n)
-        rc = err_set(&e, ERR_CONFIG, "job %llu has no stage \"%.100s\"",
-                     (unsigned long long)j->id, stage ? stage : "");
+        rc = job_no_stage(j, stage ? stage : "", &e);
     begin(call, t, rc ? &e : NULL);
 }
 

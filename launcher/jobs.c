@@ -7,7 +7,7 @@
 #include "base/str.h"
 #include "launcher/remote.h"
 
-enum { NAME_WIDTH = 28, STAGES_SHOWN = 4 };
+enum { NAME_WIDTH = 28, OWNER_WIDTH = 12, STAGES_SHOWN = 4 };
 
 static const char *or_none(const char *s)
 {
@@ -70,19 +70,36 @@ static double age(const Hone__V1__Job *j)
     return clock_wall() - from > 0 ? clock_wall() - from : 0;
 }
 
+/* As wide as the longest of a column's texts, within limits. */
+static int column_width(const Hone__V1__JobList *list, int of_owner, int least, int most)
+{
+    size_t width = (size_t)least;
+
+    for (size_t i = 0; i < list->n_jobs; i++) {
+        const char *s = of_owner ? list->jobs[i]->owner : list->jobs[i]->name;
+
+        if (s && strlen(s) > width)
+            width = strlen(s);
+    }
+    return width < (size_t)most ? (int)width : most;
+}
+
 void jobs_print_table(FILE *out, const Hone__V1__JobList *list)
 {
-    fprintf(out, "%6s  %-*s %-9s %4s  %-12s %9s  %s\n", "JOB", NAME_WIDTH, "NAME", "STATE",
-            "PRIO", "OWNER", "SINCE", "STAGES");
+    int names = column_width(list, 0, 4, NAME_WIDTH);
+    int owners = column_width(list, 1, 5, OWNER_WIDTH);
+
+    fprintf(out, "%6s  %-*s  %-8s  %4s  %-*s  %9s  %s\n", "JOB", names, "NAME", "STATE",
+            "PRIO", owners, "OWNER", "SINCE", "STAGES");
     for (size_t i = 0; i < list->n_jobs; i++) {
         const Hone__V1__Job *j = list->jobs[i];
-        char name[NAME_WIDTH + 1], owner[13], since[32];
+        char name[NAME_WIDTH + 1], owner[OWNER_WIDTH + 1], since[32];
         struct str stages = {0};
 
         add_stages(&stages, j);
-        fprintf(out, "%6llu  %-*s %-9s %4d  %-12s %9s  %s\n", (unsigned long long)j->id,
-                NAME_WIDTH, remote_clean(name, sizeof name, j->name), or_none(j->state),
-                j->priority, remote_clean(owner, sizeof owner, j->owner),
+        fprintf(out, "%6llu  %-*s  %-8s  %4d  %-*s  %9s  %s\n", (unsigned long long)j->id,
+                names, remote_clean(name, sizeof name, j->name), or_none(j->state),
+                j->priority, owners, remote_clean(owner, sizeof owner, j->owner),
                 str_duration(since, sizeof since, age(j)), str_get(&stages));
         str_fini(&stages);
     }

@@ -2,26 +2,19 @@
 #include "launcher/progress.h"
 
 #include <math.h>
+#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "launcher/screen.h"
 #include "launcher/spark.h"
 
-enum {
-    STAGES_MAX = 1024,
-    NAME_MAX_BYTES = 48,
-    NAME_WIDTH = 6,
-    BAR = 24,
-    REDRAW_MS = 100,
-    WIDTH_MAX = 400
-};
+enum { STAGES_MAX = 1024, NAME_MAX_BYTES = 48, NAME_WIDTH = 6, REDRAW_MS = 100 };
 
 /* Seconds between plain lines of a stage: at most, and at least. */
 static const double plain_every = 10.0, plain_least = 1.0;
@@ -32,7 +25,7 @@ struct row {
     long phase_step, phase_total; /* of another phase */
     double loss, rate;            /* NAN: not known */
     struct spark losses, rewards; /* of training */
-    double began, first_time;     /* of the stage; of the first step seen */
+    double first_time;            /* of the first step seen */
     long first_step;
     double took;      /* once ended */
     double plain_at;  /* last plain line */
@@ -52,17 +45,12 @@ struct progress {
 struct progress *progress_new(void)
 {
     struct progress *p = mem_alloc(sizeof *p);
-    const char *term = getenv("TERM"), *lang = getenv("LC_ALL");
 
     if (!p)
         return NULL;
-    if (!lang || !*lang)
-        lang = getenv("LC_CTYPE");
-    if (!lang || !*lang)
-        lang = getenv("LANG");
-    p->tty = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
-    p->utf8 = lang && (strstr(lang, "UTF-8") || strstr(lang, "utf8"));
-    p->colour = p->tty && !getenv("NO_COLOR");
+    p->tty = screen_is_live(STDERR_FILENO);
+    p->utf8 = screen_speaks_utf8();
+    p->colour = screen_has_colour(STDERR_FILENO);
     p->width = NAME_WIDTH;
     return p;
 }
@@ -101,40 +89,17 @@ static double time_left(const struct row *r, double now)
                : NAN;
 }
 
-static void add_bar(struct str *out, const struct progress *p, double share)
+static void add_bar(struct str *out, const struct progress *p, double share, int width)
 {
-    int full = (int)(share * BAR + 0.5);
+    int full = (int)(share * width + 0.5);
 
-    for (int i = 0; i < BAR; i++)
+    for (int i = 0; i < width; i++)
         str_add(out, p->utf8 ? (i < full ? "█" : "░") : (i < full ? "#" : "."));
 }
 
 static int is(const struct row *r, const char *state)
 {
     return !strcmp(r->state, state);
-}
-
-/* "step 120/375  1234 tokens/s  loss 0.532  accuracy 0.61" */
-static void add_figures(struct str *out, const struct progress *p, const struct row *r)
-{
-    if (is(r, "waiting") && r->total > 0)
-        str_addf(out, "%ld steps to do", r->total);
-    else if (r->total > 0)
-        str_addf(out, "step %ld/%ld", r->step, r->total);
-    if (!isnan(r->rate))
-        str_addf(out, "  %.0f tokens/s", r->rate);
-    if (!isnan(r->loss))
-        str_addf(out, "  loss %.4f", r->loss);
-    if (p->tty && p->utf8 && r->losses.n > 1) {
-        str_add_char(out, ' ');
-        spark_write(&r->losses, out);
-    }
-    if (p->tty && p->utf8 && r->rewards.n > 1) {
-        str_add(out, "  reward ");
-        spark_write(&r->rewards, out);
-    }
-    if (r->metric[0])
-        str_addf(out, "  %s", r->metric);
 }
 
 /* A phase of worker/link/link.h in words. */
@@ -151,27 +116,85 @@ static const char *phase_name(const char *phase)
     return phase;
 }
 
-static void add_tail(struct str *out, const struct row *r, double now)
+/* "2m left", or how it ended. */
+static void add_time(struct str *out, const struct row *r, double now)
 {
     char buf[32];
     double left = time_left(r, now);
 
-    if (!is(r, "running")) {
-        if (!is(r, "waiting"))
-            str_addf(out, "  %s in %s", r->state, str_duration(buf, sizeof buf, r->took));
+    if (is(r, "waiting"))
         return;
-    }
-    if (!isnan(left))
+    if (!is(r, "running"))
+        str_addf(out, "  %s in %s", r->state, str_duration(buf, sizeof buf, r->took));
+    else if (!isnan(left))
         str_addf(out, "  %s left", str_duration(buf, sizeof buf, left));
+}
+
+static void add_phase(struct str *out, const struct row *r)
+{
+    if (!is(r, "running"))
+        return;
     if (r->phase[0] && strcmp(r->phase, "train") != 0)
         str_addf(out, "  %s", phase_name(r->phase));
     if ((!strcmp(r->phase, "eval") || !strcmp(r->phase, "table")) && r->phase_total > 0)
         str_addf(out, " %ld %%", 100 * r->phase_step / r->phase_total);
 }
 
-static void add_line(struct str *out, const struct progress *p, const struct row *r,
-                     double now)
+/* The parts of "step 120/375  1234 tokens/s  loss 0.532  accuracy 0.61  2m left  saving",
+ * from the left to the right. Where a line is too short for all, the first to go is: */
+enum part { STEP, RATE, LOSS, METRIC, TIME, PHASE, PARTS };
+static const enum part dispensable[] = {RATE, PHASE, METRIC, LOSS, TIME};
+
+static void add_part(struct str *out, enum part part, const struct row *r, double now)
 {
+    if (part == STEP && is(r, "waiting") && r->total > 0)
+        str_addf(out, "%ld steps to do", r->total);
+    else if (part == STEP && r->total > 0)
+        str_addf(out, "step %ld/%ld", r->step, r->total);
+    else if (part == RATE && !isnan(r->rate))
+        str_addf(out, "  %.0f tokens/s", r->rate);
+    else if (part == LOSS && !isnan(r->loss))
+        str_addf(out, "  loss %.4f", r->loss);
+    else if (part == METRIC && r->metric[0])
+        str_addf(out, "  %s", r->metric);
+    else if (part == TIME)
+        add_time(out, r, now);
+    else if (part == PHASE)
+        add_phase(out, r);
+}
+
+/* All parts that fit into `room` columns. */
+static void add_parts(struct str *out, const struct row *r, double now, size_t room)
+{
+    size_t n_gone = 0;
+
+    for (;;) {
+        struct str line = {0};
+
+        for (int part = 0; part < PARTS; part++) {
+            int gone = 0;
+
+            for (size_t i = 0; i < n_gone; i++)
+                gone |= dispensable[i] == (enum part)part;
+            if (!gone)
+                add_part(&line, (enum part)part, r, now);
+        }
+        if (n_gone == sizeof dispensable / sizeof *dispensable ||
+            screen_width(str_get(&line)) <= room) {
+            str_add(out, str_get(&line) + strspn(str_get(&line), " "));
+            str_fini(&line);
+            return;
+        }
+        n_gone++;
+        str_fini(&line);
+    }
+}
+
+static void add_line(struct str *out, const struct progress *p, const struct row *r,
+                     double now, size_t width)
+{
+    int bar = width < 60 ? 6 : width < 100 ? 16 : 24;
+    size_t used = (size_t)p->width + 1 + (size_t)bar + 1;
     double share = is(r, "done")  ? 1
                    : r->total > 0 ? (double)r->step / (double)r->total
                                   : 0;
@@ -181,41 +204,28 @@ static void add_line(struct str *out, const struct progress *p, const struct row
                                            : "\033[36m";
 
     str_addf(out, "%-*s %s", p->width, r->name, colour);
-    add_bar(out, p, share < 1 ? share : 1);
+    add_bar(out, p, share < 1 ? share : 1, bar);
     str_addf(out, "%s ", *colour ? "\033[0m" : "");
-    add_figures(out, p, r);
-    add_tail(out, r, now);
+    add_parts(out, r, now, width > used ? width - used : 0);
+}
+
+/* "loss ▇▅▃▂▁  reward ▁▂▃▅": below the stage's line; nothing where there is no curve. */
+static void add_curves(struct str *out, const struct progress *p, const struct row *r)
+{
+    if (!p->utf8 || is(r, "waiting") || (r->losses.n < 2 && r->rewards.n < 2))
+        return;
+    str_addf(out, "%*s", p->width, "");
+    if (r->losses.n > 1) {
+        str_add(out, " loss ");
+        spark_write(&r->losses, out);
+    }
+    if (r->rewards.n > 1) {
+        str_add(out, "  reward ");
+        spark_write(&r->rewards, out);
+    }
 }
 
 /* ---- screen ---- */
-
-static void screen_size(size_t *columns, size_t *lines)
-{
-    struct winsize w;
-    int known = !ioctl(STDERR_FILENO, TIOCGWINSZ, &w);
-
-    *columns = known && w.ws_col > 20 ? w.ws_col : 80;
-    *lines = known && w.ws_row > 4 ? w.ws_row : 24;
-}
-
-/* Cut to `width` columns: continuation bytes and escape sequences take none. */
-static size_t cut(const char *s, size_t width)
-{
-    size_t i = 0, columns = 0;
-
-    while (s[i] && columns < width) {
-        if (s[i] == '\033') {
-            i += strcspn(s + i, "m");
-            i += s[i] != '\0';
-            continue;
-        }
-        i++;
-        while (((unsigned char)s[i] & 0xc0) == 0x80)
-            i++;
-        columns++;
-    }
-    return i;
-}
 
 static void erase(struct progress *p, struct str *out)
 {
@@ -251,30 +261,49 @@ static void add_rest(struct str *out, const struct progress *p)
     }
 }
 
-/* Every stage has a line; of more than the screen holds, those that run or failed. */
+static void put_line(struct progress *p, struct str *out, const struct str *line,
+                     size_t width)
+{
+    const char *s = str_get(line);
+
+    if (!*s)
+        return;
+    str_add_bytes(out, s, screen_cut(s, width));
+    str_addf(out, "%s\n", p->colour ? "\033[0m" : "");
+    p->drawn++;
+}
+
+/* Every stage has a line, and its curves below it where there is room; of more stages than
+ * the screen holds, those that run or failed. */
 static void draw(struct progress *p, struct str *out)
 {
     size_t width, lines;
     double now = clock_now();
     struct str line = {0};
-    int all;
+    int all, curves;
 
-    screen_size(&width, &lines);
-    all = p->n < lines - 1;
+    screen_size(STDERR_FILENO, &width, &lines);
+    width = width > 1 ? width - 1 : 1; /* a full line would wrap on some terminals */
+    all = p->n + 1 < lines;
+    curves = 2 * p->n + 1 < lines;
     erase(p, out);
-    for (size_t i = 0; i <= p->n && p->drawn + 2 < lines; i++) {
-        if (i == p->n ? all
-                      : !all && !is(&p->row[i], "running") && !is(&p->row[i], "failed"))
+    for (size_t i = 0; i < p->n && p->drawn + 2 < lines; i++) {
+        const struct row *r = &p->row[i];
+
+        if (!all && !is(r, "running") && !is(r, "failed"))
             continue;
         str_clear(&line);
-        if (i == p->n)
-            add_rest(&line, p);
-        else
-            add_line(&line, p, &p->row[i], now);
-        str_add_bytes(out, str_get(&line), cut(str_get(&line), width - 1));
-        str_addf(out, "%s\n", p->colour ? "\033[0m" : "");
-        p->drawn++;
+        add_line(&line, p, r, now, width);
+        put_line(p, out, &line, width);
+        str_clear(&line);
+        if (curves)
+            add_curves(&line, p, r);
+        put_line(p, out, &line, width);
     }
+    str_clear(&line);
+    if (!all)
+        add_rest(&line, p);
+    put_line(p, out, &line, width);
     str_fini(&line);
     p->dirty = 0;
     p->drawn_at = now;
@@ -335,8 +364,7 @@ static void plain(struct progress *p, const struct row *r, double now)
     struct str line = {0};
 
     str_addf(&line, "%s: ", r->name);
-    add_figures(&line, p, r);
-    add_tail(&line, r, now);
+    add_parts(&line, r, now, SIZE_MAX);
     progress_say(p, str_get(&line));
     str_fini(&line);
 }
@@ -358,8 +386,8 @@ static void plain_step(struct progress *p, struct row *r)
 
 static void begin(struct row *r)
 {
-    r->began = r->plain_at = clock_now();
-    r->step = r->total = r->phase_step = r->phase_total = 0;
+    r->plain_at = clock_now();
+    r->step = r->phase_step = r->phase_total = 0;
     r->first_time = 0;
     r->plain_tenth = 0;
 }
@@ -372,9 +400,9 @@ static void set_state(struct progress *p, struct row *r, const char *state)
         return;
     if (!strcmp(state, "running"))
         begin(r);
-    else
-        r->took = r->began > 0 ? clock_now() - r->began : 0;
     clean(r->state, sizeof r->state, state);
+    if (is(r, "done"))
+        r->step = r->total;
     p->dirty = 1;
     if (p->tty || is(r, "waiting"))
         return;
@@ -404,6 +432,8 @@ void progress_job(struct progress *p, const Hone__V1__Job *job)
             r->total = (long)s->steps;
             p->dirty = 1;
         }
+        if (r && s->has_started && s->has_ended)
+            r->took = s->ended - s->started;
         if (r && s->state)
             set_state(p, r, s->state);
     }
@@ -443,10 +473,13 @@ static void take_progress(struct progress *p, struct row *r, const Hone__V1__Pro
 static void take_training(struct row *r, const json_t *o)
 {
     double loss = NAN, reward = NAN;
+    long step = 0;
     struct err e;
 
     json_get_double(o, "loss", 0, &loss, &e);
     json_get_double(o, "reward", 0, &reward, &e);
+    if (!json_get_long(o, "step", 0, &step, &e) && step > r->step && is(r, "running"))
+        r->step = step;
     spark_add(&r->losses, loss);
     spark_add(&r->rewards, reward);
 }

@@ -211,8 +211,10 @@ int remote_open(struct client **out, const char *to, struct err *e)
     *out = NULL;
     if (!rc) {
         rc = client_open_to(out, &target, "hone " HONE_VERSION, e);
-        if (rc == ERR_UNREACHABLE && !to && !e->mend[0])
+        if (rc == ERR_UNREACHABLE && !e->mend[0] && !strncmp(target.address, "unix:", 5))
             err_mend(e, "start one with honed, or say which with --to");
+        else if (rc == ERR_UNREACHABLE && !e->mend[0])
+            err_mend(e, "there: honed --listen tcp:HOST:PORT; or say which with --to");
     }
     arena_fini(&a);
     return rc;

@@ -84,16 +84,21 @@ static long receive(struct client *c, char *buf, size_t size, struct err *e)
     return n;
 }
 
-/* What TLS makes of the bytes; its own answers go out also when it fails (an alert). */
+/* What TLS makes of the bytes; its own answers go out also when it fails (an alert). An end
+ * that comes with the last words is told after them: by the next receive(). */
 static int decrypt(struct client *c, const char *p, size_t len, struct err *e)
 {
     char buf[16384];
     struct err ignored;
     long n;
-    int rc = c->api->feed(c->tls, p, len, e);
+    int rc = c->api->feed(c->tls, p, len, e), heard = 0;
 
-    while (!rc && (n = c->api->read(c->tls, buf, sizeof buf, e)) != 0)
+    while (!rc && (n = c->api->read(c->tls, buf, sizeof buf, e)) != 0) {
+        if (heard && n == ERR_UNREACHABLE)
+            break;
+        heard |= n > 0;
         rc = n < 0 ? (int)n : frame_feed(&c->in, buf, (size_t)n, e);
+    }
     if (rc)
         flush(c, &ignored);
     else

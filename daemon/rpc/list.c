@@ -54,8 +54,11 @@ static int list(struct listing *l, const Hone__V1__ListRequest *in, struct err *
     for (size_t i = 0; i < in->n_states; i++) {
         int state = job_state_find(in->states[i]);
 
-        if (state < 0)
-            return err_set(e, ERR_CONFIG, "no state is called \"%.100s\"", in->states[i]);
+        if (state < 0) {
+            err_set(e, ERR_CONFIG, "no state is called \"%.100s\"", in->states[i]);
+            return err_mend(e, "queued, running, pausing, paused, stopping, done, failed "
+                               "or stopped");
+        }
         f.states |= 1u << state;
     }
     l->limit = in->has_limit && in->limit ? in->limit : LIMIT;

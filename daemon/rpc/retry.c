@@ -30,8 +30,7 @@ static int mark_needy(const struct job *j, const char *name, unsigned char *mark
     for (size_t i = 0; i < j->n_stages; i++)
         found |= mark[i] = !strcmp(j->stage[i].name, name);
     if (!found)
-        return err_set(e, ERR_CONFIG, "job %llu has no stage \"%.100s\"",
-                       (unsigned long long)j->id, name);
+        return job_no_stage(j, name, e);
     while (more) {
         more = 0;
         for (size_t i = 0; i < j->n_stages; i++)

@@ -39,8 +39,7 @@ static int check(const struct job *j, const char *name, struct job_stage **out,
             s = &j->stage[i];
     *out = s;
     if (!s)
-        return err_set(e, ERR_CONFIG, "job %llu has no stage \"%.100s\"",
-                       (unsigned long long)j->id, name);
+        return job_no_stage(j, name, e);
     if (job_ended(j) || s->state > STAGE_RUNNING)
         return err_set(e, ERR_CONFIG, "stage %s is %s already", name,
                        stage_state_name(s->state));

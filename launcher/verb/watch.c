@@ -10,6 +10,7 @@
 #include "launcher/jobs.h"
 #include "launcher/progress.h"
 #include "launcher/remote.h"
+#include "launcher/screen.h"
 #include "launcher/stream.h"
 #include "launcher/verb.h"
 #include "proto/message.h"
@@ -104,7 +105,7 @@ static int watch(const struct options *o, int *status, struct err *e)
     if (rc)
         return rc;
     /* On a terminal the past as well: its curves. */
-    if (after < 0 && !o->json && isatty(STDERR_FILENO))
+    if (after < 0 && !o->json && screen_is_live(STDERR_FILENO))
         after = 0;
     w.has_seen = after >= 0;
     w.seen = after >= 0 ? (uint64_t)after : 0;
