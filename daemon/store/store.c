@@ -68,13 +68,17 @@ static int migrate(struct store *s, struct err *e)
                 s->path, version, store_n_migrations);
         return err_mend(e, "use that version, or another --state folder");
     }
-    for (; !rc && version < store_n_migrations; version++) {
-        str_clear(&sql);
-        str_addf(&sql, "BEGIN IMMEDIATE; %s PRAGMA user_version = %d; COMMIT;",
-                 store_migrations[version], version + 1);
-        rc = str_failed(&sql) ? err_set(e, ERR_NOMEM, "%s: out of memory", s->path)
-                              : execute(s, sql.s, e);
-    }
+    if (version == store_n_migrations)
+        return 0;
+    str_add(&sql, "BEGIN IMMEDIATE;"); /* one synchronisation of the disk for all */
+    for (; version < store_n_migrations; version++)
+        str_addf(&sql, "%s PRAGMA user_version = %d;", store_migrations[version],
+                 version + 1);
+    str_add(&sql, "COMMIT;");
+    rc = str_failed(&sql) ? err_set(e, ERR_NOMEM, "%s: out of memory", s->path)
+                          : execute(s, sql.s, e);
+    if (rc)
+        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
     str_fini(&sql);
     return rc;
 }

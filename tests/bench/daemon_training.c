@@ -132,15 +132,12 @@ static uint64_t submit_stage(struct client *c, const char *job)
     Hone__V1__SubmitRequest m = HONE__V1__SUBMIT_REQUEST__INIT;
     Hone__V1__SubmitReply *r;
     char out[160];
-    char *set[] = {(char *)"stages.sft.steps=100"};
     char *stage[] = {(char *)"sft"};
     uint64_t id;
 
     snprintf(out, sizeof out, "%s/training", rig.dir);
     m.file = (char *)(uintptr_t)job;
     m.out = out;
-    m.set = set;
-    m.n_set = 1;
     m.stages = stage;
     m.n_stages = 1;
     r = (Hone__V1__SubmitReply *)rig_call(c, "Submit", &m.base,

@@ -47,10 +47,12 @@ await() { # FILE, or a pattern
     fail "$1 does not come"
 }
 workers() { # process ids of our hone-workers, of a stage $1
-    local pid
-    for pid in $(cd /proc && echo [0-9]*); do
-        { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null |
-            grep -q "hone-worker $dir/.*${1:+--stage $1}" && echo "$pid"
+    local file words
+    for file in /proc/[0-9]*/cmdline; do
+        { mapfile -d '' -t words <"$file"; } 2>/dev/null || continue
+        [[ ${words[*]} == *"hone-worker $dir/"*"${1:+--stage $1}"* ]] || continue
+        file=${file#/proc/}
+        echo "${file%/cmdline}"
     done
     return 0
 }
@@ -181,12 +183,13 @@ took=$((($(date +%s%N) - began) / 1000000))
 grep -q "the worker goes on" honed.log || fail "no worker was taken up"
 
 echo "a worker killed: started again from its checkpoint"
-for _ in $(seq 500); do # there is none between two stages
+killed=
+for _ in $(seq 500); do # between two stages there is none
     victims=$(workers)
-    [ -z "$victims" ] || break
+    [ -n "$victims" ] && kill -KILL "${victims%%$'\n'*}" 2>/dev/null && killed=1 && break
     sleep 0.01
 done
-kill -KILL "${victims%%$'\n'*}"
+[ -n "$killed" ] || fail "no worker to kill"
 await_state 1 done 120
 wait "$watcher" || fail "hone watch: exit status $?"
 await_state 3 done 120
