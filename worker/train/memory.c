@@ -457,7 +457,7 @@ static int open_model(const struct memory_request *r, struct model **out, struct
         .trainable = r->stage->stage->loss != NULL,
         .keep_head = 0,
         .dropout = o->dropout,
-        .plan = r->device,
+        .plan = 1,
         .precision = r->precision,
         .seed = (uint64_t)r->spec->seed};
     int rc = find_pooling(r->spec, r->stage, &m.pooling, e);
