@@ -73,13 +73,14 @@ static void ask_stages(struct client *c, int n, char **before, const char *prefi
 static void list_names(const char *prefix)
 {
     struct arena a = {0};
-    const char **names;
+    struct config c;
     char name[128];
     struct err e;
 
-    if (!remote_names(&a, &names, &e))
-        for (; *names; names++)
-            args_candidate(prefix, remote_clean(name, sizeof name, *names), NULL);
+    if (!config_read(&c, &a, &e))
+        for (const struct node *n = config_first(&c); n; n = n->next)
+            args_candidate(prefix, remote_clean(name, sizeof name, n->key), NULL);
+    args_candidate(prefix, "here", "honed on this machine");
     arena_fini(&a);
 }
 

@@ -8,7 +8,6 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "base/node.h"
 #include "base/opt.h"
 #include "base/str.h"
 #include "proto/message.h"
@@ -27,29 +26,6 @@ static const struct opt entry_options[] = {
     OPT_PATH(struct entry, certificate, "our own certificate, instead of a token"),
     OPT_PATH(struct entry, key, "its key"),
     OPT_END};
-
-/* $NAME/TAIL, or else $HOME/REST/TAIL. 1: neither is set. */
-static int user_path(const char *name, const char *rest, const char *tail, char *out,
-                     size_t n)
-{
-    const char *base = getenv(name), *home = getenv("HOME");
-    struct err e;
-
-    if (base && base[0] == '/')
-        return file_join(out, n, base, tail, &e) != 0;
-    if (!home || home[0] != '/')
-        return 1;
-    return snprintf(out, n, "%s/%s/%s", home, rest, tail) >= (int)n;
-}
-
-static int read_config(struct arena *a, char *path, struct node **root, struct err *e)
-{
-    *root = NULL;
-    if (user_path("XDG_CONFIG_HOME", ".config", "hone/config.yaml", path, FILE_PATH_MAX) ||
-        !file_exists(path))
-        return 0;
-    return node_read(a, path, root, e);
-}
 
 static int read_entry(const char *path, const struct node *n, struct arena *a,
                       struct entry *out, struct err *e)
@@ -123,82 +99,80 @@ static int own_address(struct arena *a, struct client_target *out, struct err *e
 {
     char path[FILE_PATH_MAX];
 
-    if (user_path("XDG_STATE_HOME", ".local/state", "hone/socket", path, sizeof path))
+    if (config_user_path("XDG_STATE_HOME", ".local/state", "hone/socket", path,
+                         sizeof path))
         return err_set(e, ERR_USAGE, "which daemon? HOME is not set, use --to");
     out->address = arena_printf(a, "unix:%s", path);
     return out->address ? 0 : err_set(e, ERR_NOMEM, "out of memory");
 }
 
-static int unknown_name(const char *path, const struct node *daemons, const char *to,
-                        struct err *e)
+static int unknown_name(const struct config *c, const char *to, struct err *e)
 {
     enum { NAMES_MAX = 64 };
     const char *names[NAMES_MAX + 1], *near;
     int n = 0;
 
-    for (const struct node *c = daemons ? daemons->child : NULL; c && n < NAMES_MAX;
-         c = c->next)
-        names[n++] = c->key;
+    for (const struct node *d = config_first(c); d && n < NAMES_MAX; d = d->next)
+        names[n++] = d->key;
     names[n] = NULL;
     near = str_nearest(to, names);
-    err_set(e, ERR_USAGE, "--to: \"%.100s\" is no address, and no name in %s", to, path);
+    err_set(e, ERR_USAGE, "--to: \"%.100s\" is no address, and no name in %s", to,
+            *c->path ? c->path : "~/.config/hone/config.yaml");
     return near ? err_mend(e, "did you mean %s?", near)
-                : err_mend(e, "unix:PATH, HOST:PORT, or add it to the file");
+                : err_mend(e, "unix:PATH, HOST:PORT, or hone context add NAME ADDRESS");
+}
+
+int remote_use(const struct config *c, const struct node *entry, struct arena *a,
+               struct client_target *out, struct err *e)
+{
+    struct entry x;
+    int rc = read_entry(c->path, entry, a, &x, e);
+
+    memset(out, 0, sizeof *out);
+    return rc ? rc : use_entry(&x, a, out, e);
+}
+
+/* The entry of a name; also one with the address that was given in place of its name. */
+static const struct node *find_entry(const struct config *c, const char *to)
+{
+    const struct node *address, *n = config_find(c, to);
+
+    if (n || !strchr(to, ':'))
+        return n;
+    for (n = config_first(c); n; n = n->next) {
+        address = node_get(n, "address");
+        if (address && address->text && !strcmp(address->text, to))
+            return n;
+    }
+    return NULL;
 }
 
 int remote_target(const char *to, struct arena *a, struct client_target *out, struct err *e)
 {
-    char path[FILE_PATH_MAX] = "~/.config/hone/config.yaml";
-    struct node *root, *daemons;
-    const struct node *named;
-    struct entry entry;
-    int rc = read_config(a, path, &root, e);
+    const struct node *entry;
+    struct config c;
+    int rc = config_read(&c, a, e);
 
     memset(out, 0, sizeof *out);
     if (rc)
         return rc;
-    daemons = root && root->kind == NODE_MAP ? node_get(root, "daemons") : NULL;
     if (!to)
         to = variable("HONE_TO");
-    named = !to && root && root->kind == NODE_MAP ? node_get(root, "default") : NULL;
-    if (named && named->text)
-        to = named->text;
     if (!to)
+        to = c.chosen;
+    if (!to || !strcmp(to, "here"))
         return own_address(a, out, e);
-    for (const struct node *c = daemons ? daemons->child : NULL; c; c = c->next) {
-        if (c->kind != NODE_MAP ||
-            (strcmp(c->key, to) != 0 &&
-             (!strchr(to, ':') || !node_get(c, "address") ||
-              !node_get(c, "address")->text || strcmp(node_get(c, "address")->text, to))))
-            continue;
-        rc = read_entry(path, c, a, &entry, e);
-        return rc ? rc : use_entry(&entry, a, out, e);
+    entry = find_entry(&c, to);
+    if (entry)
+        return remote_use(&c, entry, a, out, e);
+    if (!strchr(to, ':') && to == c.chosen) {
+        err_set(e, ERR_CONFIG, "%s: the default \"%.100s\" is none of its daemons", c.path,
+                to);
+        return err_mend(e, "hone context list, then hone context use NAME");
     }
     if (!strchr(to, ':'))
-        return unknown_name(path, daemons, to, e);
+        return unknown_name(&c, to, e);
     use_environment(to, out);
-    return 0;
-}
-
-int remote_names(struct arena *a, const char ***names, struct err *e)
-{
-    char path[FILE_PATH_MAX];
-    struct node *root, *daemons;
-    size_t n = 0;
-    int rc = read_config(a, path, &root, e);
-
-    if (rc)
-        return rc;
-    daemons = root && root->kind == NODE_MAP ? node_get(root, "daemons") : NULL;
-    for (const struct node *c = daemons ? daemons->child : NULL; c; c = c->next)
-        n++;
-    *names = arena_alloc(a, (n + 1) * sizeof **names);
-    if (!*names)
-        return err_set(e, ERR_NOMEM, "out of memory");
-    n = 0;
-    for (const struct node *c = daemons ? daemons->child : NULL; c; c = c->next)
-        (*names)[n++] = c->key ? c->key : "";
-    (*names)[n] = NULL;
     return 0;
 }
 

@@ -1,15 +1,9 @@
 /* Long-lived daemons: which one, how to reach it, and one call to it.
  *
  *     --to unix:PATH | HOST:PORT | NAME        else $HONE_TO, else the default of the
- *                                              configuration, else the own one here
+ *                                              configuration, else the own one: `here`
  *
- * Names stand in ~/.config/hone/config.yaml (or $XDG_CONFIG_HOME/hone/config.yaml):
- *
- *     default: lab
- *     daemons:
- *       lab: {address: "gpu1:4663", authority: lab-ca.crt, token_file: lab.token}
- *       own: {address: "unix:/run/hone/socket"}
- *
+ * Names stand in config.yaml (launcher/config.h; hone context writes it).
  * Files are relative to that folder; a token file that others may read is refused. For an
  * address that no entry has, $HONE_TOKEN, $HONE_AUTHORITY, $HONE_CERTIFICATE and $HONE_KEY
  * say who we are. A token is never an argument. */
@@ -22,6 +16,7 @@
 #include "base/args.h"
 #include "base/err.h"
 #include "hone.pb-c.h"
+#include "launcher/config.h"
 #include "proto/client.h"
 
 #define REMOTE_FLAGS(T)                                                                    \
@@ -31,8 +26,9 @@
 /* Texts live in the arena. */
 int remote_target(const char *to, struct arena *a, struct client_target *out,
                   struct err *e);
-/* The names of config.yaml, NULL-terminated, in the arena. */
-int remote_names(struct arena *a, const char ***names, struct err *e);
+/* The same for an entry of the configuration. */
+int remote_use(const struct config *c, const struct node *entry, struct arena *a,
+               struct client_target *out, struct err *e);
 /* ERR_UNREACHABLE when nobody is there. */
 int remote_open(struct client **out, const char *to, struct err *e);
 
