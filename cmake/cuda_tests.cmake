@@ -39,6 +39,11 @@ function(hone_emulated name)
     endif()
 endfunction()
 hone_emulated(hone-cuda-emu)
+add_library(fake_nvtx MODULE ${PROJECT_SOURCE_DIR}/tests/cuda_emu/fake_nvtx.c)
+set_target_properties(fake_nvtx PROPERTIES PREFIX "" C_VISIBILITY_PRESET hidden
+    LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+target_include_directories(fake_nvtx SYSTEM PRIVATE ${HONE_CUDA_INCLUDE})
+target_link_libraries(fake_nvtx PRIVATE ${CMAKE_DL_LIBS})
 
 # The emulator itself: each operation, and planted bugs.
 set(emu_kinds plain)
@@ -55,7 +60,7 @@ foreach(kind IN LISTS emu_kinds)
     target_link_libraries(emu_${kind} PRIVATE Threads::Threads ${CMAKE_DL_LIBS} m)
 endforeach()
 hone_script_tests(cuda_emu quick)
-foreach(test planted plugin job memory tune mutate sm70)
+foreach(test planted plugin job memory tune trace mutate sm70)
     set_property(TEST cuda_emu_${test} APPEND PROPERTY ENVIRONMENT
         "HONE_CUDA_TUNE=0" "HONE_TESTS=${PROJECT_BINARY_DIR}/tests" "HONE_CUDA_INCLUDE=${HONE_CUDA_INCLUDE}")
 endforeach()

@@ -35,9 +35,13 @@ endforeach()
 add_library(fake_nvml MODULE ${PROJECT_SOURCE_DIR}/tests/unit/train/fake_nvml.c)
 set_target_properties(fake_nvml PROPERTIES PREFIX ""
     LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
-add_dependencies(unit_train_health fake_nvml)
-set_property(TEST unit_train_health APPEND PROPERTY
-    ENVIRONMENT "HONE_FAKES=${PROJECT_BINARY_DIR}/tests")
+foreach(test unit_train_health unit_train_health_watch)
+    add_dependencies(${test} fake_nvml)
+    set_property(TEST ${test} APPEND PROPERTY
+        ENVIRONMENT "HONE_FAKES=${PROJECT_BINARY_DIR}/tests")
+endforeach()
+target_sources(unit_train_bucket_schedule PRIVATE
+    ${PROJECT_SOURCE_DIR}/tests/bench/step_model.c)
 set_property(TEST unit_kernels_plugin APPEND PROPERTY
     ENVIRONMENT "HONE_FAKES=${PROJECT_BINARY_DIR}/tests")
 
@@ -102,6 +106,10 @@ hone_fuzz(http hone_daemon)
 hone_fuzz(safetensors hone_ckpt)
 hone_fuzz(tokenizer hone_tok)
 hone_fuzz(data hone_data)
+
+add_executable(step_table EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/tests/bench/step_table.c
+    ${PROJECT_SOURCE_DIR}/tests/bench/step_model.c)
+target_link_libraries(step_table PRIVATE m)
 
 # What tests/bench/speed.sh measures with; built by name. op_bench: speed of the operators,
 # beside oneDNN's where it is installed; tok_bench: speed of a tokenizer.

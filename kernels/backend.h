@@ -31,6 +31,30 @@ struct backend_choices {
     int (*put)(const char *text);
 };
 
+/* What the work on a device is for. The first ones are the parts of a step. */
+enum backend_part {
+    BACKEND_LOAD,
+    BACKEND_FORWARD,
+    BACKEND_BACKWARD,
+    BACKEND_REDUCE,
+    BACKEND_UPDATE,
+    BACKEND_STEP_PARTS,
+    BACKEND_CHECKPOINT = BACKEND_STEP_PARTS,
+    BACKEND_EVALUATE,
+    BACKEND_PARTS
+};
+
+/* A device that works beside the host, to be looked at. */
+struct backend_device {
+    void (*bus)(char *buf, size_t n); /* its PCI address, "0000:3B:00.0"; "": not known */
+    /* From now on work is for `part`; -1: for nothing of these. Profilers show it, and the
+     * parts of a step are timed. */
+    void (*enter)(int part);
+    /* A step has ended. 1, and the seconds that the device spent in the first n parts of
+     * the step BEFORE it; or 0: not known. Never waits. */
+    int (*step_seconds)(double *seconds, int n);
+};
+
 struct backend {
     unsigned abi, size;
     const char *name; /* "ref", "cpu", "cuda" */
@@ -58,12 +82,13 @@ struct backend {
     void (*pack_free)(struct op_pack *p);
     const char *(*error)(void); /* the newest failure of an operator, on this thread */
     const struct backend_choices *choices; /* NULL: none are made */
+    const struct backend_device *device;   /* NULL: the host itself */
 #define X(op) int (*op)(const struct op##_args *);
     HONE_OPS(X)
 #undef X
 };
 
-#define HONE_BACKEND_ABI 4u
+#define HONE_BACKEND_ABI 5u
 
 /* "cpu", "ref" (the reference), "cuda" (a plug-in, see plugin.h), or "auto": cuda where it
  * has a device, else cpu. NULL: no such back end, or its plug-in is not usable. */

@@ -36,6 +36,13 @@ int cuda_check(cudaError_t e, const char *what);
 /* The same for the kernels just launched. */
 int cuda_launched(const char *what);
 
+int cuda_device(void); /* its number */
+
+/* ---- trace.c: backend.h, struct backend_device ---- */
+void trace_bus(char *buf, size_t n);
+void trace_enter(int part);
+int trace_step_seconds(double *seconds, int n);
+
 /* ---- memory.c ---- */
 void *cuda_alloc(size_t bytes);
 void cuda_release(void *p);

@@ -114,6 +114,11 @@ void cuda_model(char *buf, size_t n)
     snprintf(buf, n, "%s", cuda_devices() ? model : "no device");
 }
 
+int cuda_device(void)
+{
+    return device;
+}
+
 const char *cuda_bf16(void)
 {
     return cuda_devices() && *bf16 ? bf16 : NULL;

@@ -35,6 +35,11 @@ const struct backend *hone_backend(void)
         .get = choices_get,
         .put = choices_put,
     };
+    static const struct backend_device device = {
+        .bus = trace_bus,
+        .enter = trace_enter,
+        .step_seconds = trace_step_seconds,
+    };
     static const struct backend table = {.abi = HONE_BACKEND_ABI,
                                          .size = sizeof(struct backend),
                                          .name = "cuda",
@@ -54,6 +59,7 @@ const struct backend *hone_backend(void)
                                          .pack_free = cuda_pack_free,
                                          .error = op_error,
                                          .choices = &choices,
+                                         .device = &device,
 #define X(op) .op = cuda_##op,
                                          HONE_OPS(X)
 #undef X

@@ -260,6 +260,12 @@ cudaError_t cudaRuntimeGetVersion(int *v)
     *v = CUDART_VERSION;
     return cudaSuccess;
 }
+cudaError_t cudaDeviceGetPCIBusId(char *s, int n, int device)
+{
+    CALL(cudaDeviceGetPCIBusId, cudaErrorUnknown)
+    snprintf(s, (size_t)n, "0000:%02X:00.0", 0x3b + device);
+    return cudaSuccess;
+}
 cudaError_t cudaSetDevice(int device)
 {
     CALL(cudaSetDevice, cudaErrorDevicesUnavailable)

@@ -38,6 +38,7 @@ library 'uv\.h' daemon/
 library 'openssl/' proto/tls/
 library 'microhttpd' daemon/http/
 library 'cuda' kernels/cuda/
+library 'nvtx3/' kernels/cuda/
 library '(oneapi|dnnl)' kernels/cpu/
 library 'yaml\.h' base/
 library 'jansson\.h' base/json.h

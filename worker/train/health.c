@@ -1,6 +1,6 @@
 /* NVML by dlopen; see health.h. The few calls used have kept their form since 2012
  * (NVML API reference); what a GPU does not offer stays -1. */
-#include "worker/train/health.h"
+#include "worker/train/health_internal.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -11,41 +11,6 @@
 #include <time.h>
 
 #include "base/mem.h"
-
-enum {
-    NVML_GPU_LOST = 15,
-    NVML_TEMPERATURE_GPU = 0,
-    NVML_UNCORRECTED = 1,
-    NVML_VOLATILE = 0
-};
-
-struct nvml_rates {
-    unsigned gpu, memory;
-};
-struct nvml_memory {
-    unsigned long long total, free, used;
-};
-
-#define NVML_CALLS(X)                                                                      \
-    X(nvmlInit_v2, (void))                                                                 \
-    X(nvmlShutdown, (void))                                                                \
-    X(nvmlDeviceGetCount_v2, (unsigned *))                                                 \
-    X(nvmlDeviceGetHandleByIndex_v2, (unsigned, void **))                                  \
-    X(nvmlDeviceGetName, (void *, char *, unsigned))                                       \
-    X(nvmlDeviceGetUtilizationRates, (void *, struct nvml_rates *))                        \
-    X(nvmlDeviceGetMemoryInfo, (void *, struct nvml_memory *))                             \
-    X(nvmlDeviceGetTemperature, (void *, int, unsigned *))                                 \
-    X(nvmlDeviceGetPowerUsage, (void *, unsigned *))                                       \
-    X(nvmlDeviceGetCurrentClocksThrottleReasons, (void *, unsigned long long *))           \
-    X(nvmlDeviceGetTotalEccErrors, (void *, int, int, unsigned long long *))
-
-struct nvml {
-    void *file;
-    const char *(*nvmlErrorString)(int);
-#define X(name, args) int(*name) args;
-    NVML_CALLS(X)
-#undef X
-};
 
 /* A question on its way: the asker may give up and leave it to the thread. */
 struct question {
@@ -58,7 +23,7 @@ struct question {
 
 static int hung; /* the library has not answered once: it is asked no more */
 
-static int load(struct nvml *l, char *reason, size_t n)
+int health_library(struct nvml *l, char *reason, size_t n)
 {
     const char *path = getenv("HONE_NVML");
 
@@ -71,6 +36,9 @@ static int load(struct nvml *l, char *reason, size_t n)
 #define X(name, args) *(void **)&l->name = dlsym(l->file, #name);
     NVML_CALLS(X)
 #undef X
+#define X(name, args) *(void **)&l->name = dlsym(l->file, #name);
+    NVML_EVENT_CALLS(X)
+#undef X
 #define X(name, args) || !l->name
     if (!l->nvmlErrorString NVML_CALLS(X)) {
         snprintf(reason, n, "NVML lacks functions: the driver is too old");
@@ -80,16 +48,16 @@ static int load(struct nvml *l, char *reason, size_t n)
     return 0;
 }
 
-static void read_gpu(const struct nvml *l, unsigned i, struct health_gpu *g)
+void health_gpu(const struct nvml *l, int rc, void *gpu, const char *called,
+                struct health_gpu *g)
 {
     struct nvml_rates rates;
     struct nvml_memory memory;
     unsigned long long count;
     unsigned x;
-    void *gpu;
-    int rc = l->nvmlDeviceGetHandleByIndex_v2(i, &gpu);
 
-    snprintf(g->name, sizeof g->name, "GPU %u", i);
+    memset(g, 0, sizeof *g);
+    snprintf(g->name, sizeof g->name, "%s", called);
     g->busy = g->memory_busy = g->used = g->total = g->celsius = g->watts = -1;
     g->throttled = g->ecc_uncorrected = -1;
     if (rc) {
@@ -116,11 +84,21 @@ static void read_gpu(const struct nvml *l, unsigned i, struct health_gpu *g)
         g->ecc_uncorrected = (double)count;
 }
 
+static void read_gpu(const struct nvml *l, unsigned i, struct health_gpu *g)
+{
+    char called[32];
+    void *gpu = NULL;
+    int rc = l->nvmlDeviceGetHandleByIndex_v2(i, &gpu);
+
+    snprintf(called, sizeof called, "GPU %u", i);
+    health_gpu(l, rc, gpu, called, g);
+}
+
 static int ask(struct question *q)
 {
     struct nvml l = {0};
     unsigned n = 0;
-    int rc = load(&l, q->reason, sizeof q->reason);
+    int rc = health_library(&l, q->reason, sizeof q->reason);
 
     if (rc)
         return rc;

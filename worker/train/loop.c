@@ -15,11 +15,19 @@
 #include "worker/ckpt/state.h"
 #include "worker/data/pack.h"
 #include "worker/train/choices.h"
+#include "worker/train/health_watch.h"
 #include "worker/train/infer.h"
 #include "worker/train/loop_internal.h"
 
 enum { STREAK_MAX = 10 };
 enum phase { PHASE_TRAIN, PHASE_EVAL, PHASE_SAVE, PHASE_BEST, PHASE_FINAL, PHASE_STOP };
+
+/* For profilers of a device: what it is busy with; -1: nothing of these. */
+static void enter(const struct loop *l, int part)
+{
+    if (l->o.job->backend->device)
+        l->o.job->backend->device->enter(part);
+}
 
 double loop_elapsed(const struct loop *l)
 {
@@ -84,6 +92,7 @@ int loop_measure(struct loop *l, struct model *m, const struct sequences *s,
     int *label = mem_array(d->n + 1, sizeof *label);
     int r = 0;
 
+    enter(l, BACKEND_EVALUATE);
     comm_note(l->comm, COMM_EVAL, l->p.step);
     comm_patience(l->comm, LOOP_PATIENCE);
     if (!x || !label)
@@ -93,6 +102,7 @@ int loop_measure(struct loop *l, struct model *m, const struct sequences *s,
         r = infer_outputs(m, s, &o, x, NULL, e);
     for (size_t i = 0; !r && i < d->n; i++)
         label[i] = d->label[i];
+    enter(l, -1);
     out->n = 0;
     if (!r)
         r = l->stage->evaluate(&l->run, label, d->n, x, out, e);
@@ -151,6 +161,7 @@ int loop_save(struct loop *l, struct err *e)
 
     if (l->saved == l->p.step)
         return 0;
+    enter(l, BACKEND_CHECKPOINT);
     comm_note(l->comm, COMM_SAVE, l->p.step);
     comm_patience(l->comm, LOOP_PATIENCE);
     link_progress(l->o.link, "save", l->p.step, l->total, "{}");
@@ -168,6 +179,7 @@ int loop_save(struct loop *l, struct err *e)
     if (!r && loop_leads(l))
         r = state_prune(l->dir, l->c->keep ? (size_t)l->c->keep : 2, e);
     add_to_sum(&l->p.interval.sum, "time_checkpoint", clock_now() - begin);
+    enter(l, -1);
     return r;
 }
 
@@ -300,6 +312,23 @@ static void add_to_interval(struct interval *v, const struct step_result *s)
     add_to_sum(&v->sum, "time_checkpoint", 0);
 }
 
+/* What the GPU of rank 0 looks like. */
+static void add_gpu(struct loop *l, struct metric_list *m)
+{
+    static const char *const name[] = {"gpu_busy",  "gpu_memory_used", "gpu_celsius",
+                                       "gpu_watts", "gpu_throttled",   "gpu_ecc_errors"};
+    struct health_gpu g;
+
+    if (!health_watch_latest(l->watch, &g))
+        return;
+    for (size_t i = 0; i < sizeof name / sizeof *name && m->n < METRICS_MAX; i++) {
+        double x[] = {g.busy, g.used, g.celsius, g.watts, g.throttled, g.ecc_uncorrected};
+
+        if (x[i] >= 0)
+            metric_add(m, name[i], x[i]);
+    }
+}
+
 /* A line of metrics.jsonl with the means since the last one, and one for people. */
 static int log_interval(struct loop *l, double lr, struct err *e)
 {
@@ -318,6 +347,7 @@ static int log_interval(struct loop *l, double lr, struct err *e)
         metric_add(&m, "skipped", (double)l->p.skipped);
     for (int i = 0; n > 0 && i < v->sum.n && m.n < METRICS_MAX; i++)
         metric_add(&m, v->sum.name[i], v->sum.value[i] / n);
+    add_gpu(l, &m);
     if (l->stalled) /* the daemon makes an event of it */
         metric_add(&m, "stalled", (double)l->stall.window);
     l->stalled = 0;
@@ -403,6 +433,19 @@ static double patience_of(const struct loop *l)
     return l->longest == 0 ? 120 : x < 20 ? 20 : x;
 }
 
+/* What is wrong with this rank's GPU, to the log and the daemon. */
+static void say_alarms(struct loop *l)
+{
+    char text[256], line[320];
+
+    while (health_watch_alarm(l->watch, text, sizeof text)) {
+        snprintf(line, sizeof line, "rank %d on %s: %s", l->comm->rank,
+                 l->comm->host ? l->comm->host : "this host", text);
+        log_warn("%s: %s", l->o.stage->name, line);
+        link_event(l->o.link, "warning", line);
+    }
+}
+
 static int train(struct loop *l, struct err *e)
 {
     const uint32_t *example = NULL;
@@ -439,6 +482,7 @@ static int train(struct loop *l, struct err *e)
     }
     if (loop_leads(l))
         choices_store(l->o.job->backend);
+    say_alarms(l);
     tell_progress(l, &s, seconds);
     if (l->p.step % l->log_every == 0 || l->p.step == l->total)
         r = log_interval(l, s.lr, e);

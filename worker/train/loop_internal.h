@@ -44,7 +44,8 @@ struct loop {
     struct tfevents events;
     struct progress p;
     struct stall stall;
-    int stalled; /* to be said with the next line of metrics */
+    int stalled;                /* to be said with the next line of metrics */
+    struct health_watch *watch; /* of this rank's GPU, or NULL */
 
     long micro_tokens; /* as asked for, or chosen to fit; 0: the usual */
     size_t step_bytes; /* of a step's activations, where they were planned */

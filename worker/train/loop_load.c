@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "worker/ckpt/state.h"
 #include "worker/data/pack.h"
+#include "worker/train/health_watch.h"
 #include "worker/train/loop_internal.h"
 #include "worker/train/memory.h"
 #include "worker/train/precision.h"
@@ -390,6 +391,17 @@ static int check_ranks(const struct loop *l, struct err *e)
                     l->comm->world);
 }
 
+static void watch_gpu(struct loop *l)
+{
+    const struct backend_device *d = l->o.job->backend->device;
+    char bus[32] = "";
+
+    if (d && l->stage->loss)
+        d->bus(bus, sizeof bus);
+    if (*bus)
+        l->watch = health_watch_start(bus, HEALTH_WATCH_SECONDS);
+}
+
 int loop_load(struct loop *l, struct err *e)
 {
     int r;
@@ -435,6 +447,8 @@ int loop_load(struct loop *l, struct err *e)
         r = tfevents_open(&l->events, l->dir, l->p.events_bytes, e);
     l->started = clock_now() - l->p.elapsed;
     if (!r)
+        watch_gpu(l);
+    if (!r)
         log_info("%s: %ld steps of %ld rows, %zu rows, %zu tokens in them",
                  l->o.stage->name, l->total, l->batch, l->run.n_rows,
                  l->train.offset[l->train.n]);
@@ -443,6 +457,7 @@ int loop_load(struct loop *l, struct err *e)
 
 void loop_unload(struct loop *l)
 {
+    health_watch_stop(l->watch);
     if (l->stage && l->stage->release)
         l->stage->release(&l->run);
     trainer_close(l->trainer);

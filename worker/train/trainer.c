@@ -50,7 +50,8 @@ struct trainer {
     size_t n_expected;
     struct part_report *reports; /* (world) */
     char bad[NAME_MAX_BYTES];
-    double at; /* when the running part of the step began */
+    enum trainer_part part; /* that is running, */
+    double at;              /* ... and when it began */
 };
 
 /* What a rank says of its forward and backward. */
@@ -331,13 +332,26 @@ void trainer_expect(struct trainer *t, const uint32_t *example, size_t n)
     t->n_expected = n;
 }
 
-/* The time since the last call belongs to `part`. */
-static void clock_part(struct trainer *t, struct step_result *out, enum trainer_part part)
+/* From now on time belongs to `part`. */
+static void enter(struct trainer *t, struct step_result *out, enum trainer_part part)
 {
     double now = clock_now();
 
-    out->seconds[part] += now - t->at;
+    out->seconds[t->part] += now - t->at;
     t->at = now;
+    t->part = part;
+    if (t->backend->device)
+        t->backend->device->enter((int)part);
+}
+
+/* The step is over. A device's own times are those of the step before. */
+static void leave(struct trainer *t, struct step_result *out)
+{
+    double seconds[TRAINER_PARTS];
+
+    out->seconds[t->part] += clock_now() - t->at;
+    if (t->backend->device && t->backend->device->step_seconds(seconds, TRAINER_PARTS))
+        memcpy(out->seconds, seconds, sizeof seconds);
 }
 
 /* Forward of one part; its outputs go to own.out and own.value. */
@@ -348,13 +362,14 @@ static int forward(struct trainer *t, const struct pack_part *p, enum tape_mode 
     struct packed in;
     int r;
 
+    enter(t, out, PART_DATA);
     tape_reset(t->tape, mode);
     if (t->setup.dropout)
         tape_set_dropout(t->tape, key);
     r = ahead_next(t->ahead, &in, e);
-    clock_part(t, out, PART_DATA);
     if (r)
         return r;
+    enter(t, out, PART_FORWARD);
     invariant((size_t)in.B == p->n);
     r = model_forward(t->setup.model, t->tape, &in, NULL, o, e);
     if (!r)
@@ -367,22 +382,21 @@ static int forward(struct trainer *t, const struct pack_part *p, enum tape_mode 
         (o->value && t->backend->copy_out(t->own.value + p->first, o->value->data,
                                           p->n * sizeof(float))))
         return err_set(e, ERR_DEVICE, "outputs: %s", t->backend->error());
-    clock_part(t, out, PART_FORWARD);
     return 0;
 }
 
 static int backward(struct trainer *t, const struct pack_part *p, const struct model_out *o,
                     struct step_result *out, struct err *e)
 {
-    int r = tape_seed(t->tape, o->logits, t->own.d_out + p->first * t->O);
+    int r;
 
+    enter(t, out, PART_BACKWARD);
+    r = tape_seed(t->tape, o->logits, t->own.d_out + p->first * t->O);
     if (!r && o->value)
         r = tape_seed(t->tape, o->value, t->own.d_value + p->first);
     if (r) /* kept by the tape, which has the reason */
         return tape_result(t->tape, e);
-    r = tape_backward(t->tape, e);
-    clock_part(t, out, PART_BACKWARD);
-    return r;
+    return tape_backward(t->tape, e);
 }
 
 /* ---- loss ---- */
@@ -646,21 +660,23 @@ static int run_step(struct trainer *t, long step, const uint32_t *example, size_
     memset(out, 0, sizeof *out);
     out->lr = s->optim.lr * factor;
     t->at = clock_now();
+    enter(t, out, PART_DATA);
     comm_note(s->comm, COMM_FORWARD, step);
     r = comm_agree(s->comm, take_shard(t, example, n, e), e);
     if (r)
         return r;
     out->tokens = t->plan.tokens;
-    clock_part(t, out, PART_DATA);
 
-    r = comm_agree(s->comm, run_parts(t, step, n, key, out, e), e);
+    r = run_parts(t, step, n, key, out, e);
+    enter(t, out, PART_REDUCE);
+    r = comm_agree(s->comm, r, e);
     if (r)
         return r;
     comm_note(s->comm, COMM_REDUCE, step);
     r = sum_reports(t, out, e);
     if (!r)
         r = optim_reduce_all(&t->optim, e);
-    clock_part(t, out, PART_REDUCE);
+    enter(t, out, PART_OPTIMIZER);
     comm_note(s->comm, COMM_UPDATE, step);
     if (!r && *t->bad)
         out->bad = t->bad;
@@ -668,7 +684,7 @@ static int run_step(struct trainer *t, long step, const uint32_t *example, size_
         r = update(t, out, factor, e);
     if (!r && out->bad)
         r = optim_skip(&t->optim, e);
-    clock_part(t, out, PART_OPTIMIZER);
+    leave(t, out);
     if (!r && !out->bad && s->stage->after_step)
         s->stage->after_step(s->run, &out->metrics);
     return r;

@@ -27,14 +27,15 @@
 
 enum { TRAINER_MICRO_TOKENS = 2048 };
 
-/* The parts of a step's time. `reduce` includes waiting for the other ranks. */
+/* The parts of a step's time. `reduce` is what backward does not hide of the sums, and
+ * waiting for the other ranks. */
 enum trainer_part {
-    PART_DATA,
-    PART_FORWARD,
-    PART_BACKWARD,
-    PART_REDUCE,
-    PART_OPTIMIZER,
-    TRAINER_PARTS
+    PART_DATA = BACKEND_LOAD,
+    PART_FORWARD = BACKEND_FORWARD, /* with the loss */
+    PART_BACKWARD = BACKEND_BACKWARD,
+    PART_REDUCE = BACKEND_REDUCE,
+    PART_OPTIMIZER = BACKEND_UPDATE,
+    TRAINER_PARTS = BACKEND_STEP_PARTS
 };
 
 /* What random keys are for: second argument of rng_key(). */
@@ -59,7 +60,8 @@ struct step_result {
     size_t tokens; /* real ones, specials included */
     struct metric_list metrics;
     const char *bad; /* not NULL: the step was skipped, it began in this tensor */
-    double seconds[TRAINER_PARTS]; /* where this rank's time went */
+    double seconds[TRAINER_PARTS]; /* where this rank's time went; a device's: of the step
+                                    * before */
 };
 
 struct trainer;

@@ -1,12 +1,13 @@
 /* A driver's NVML library that answers, fails or hangs as FAKE_NVML asks: "ok", "init" (the
  * library does not start), "lost" (the second GPU fell off the bus), "hang", "sick" (hot,
- * with memory errors). */
+ * with memory errors), "xid" (an Xid 79 soon), "falls" (off the bus, at the second look),
+ * "stuck" (the third reading never ends). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { SUCCESS = 0, NOT_SUPPORTED = 3, DRIVER_NOT_LOADED = 9, GPU_LOST = 15 };
+enum { SUCCESS = 0, NOT_SUPPORTED = 3, TIMEOUT = 10, DRIVER_NOT_LOADED = 9, GPU_LOST = 15 };
 
 static int is(const char *mode)
 {
@@ -15,7 +16,18 @@ static int is(const char *mode)
     return asked && !strcmp(asked, mode);
 }
 
+struct event {
+    void *gpu;
+    unsigned long long type, data;
+    unsigned instance[2];
+};
+
 const char *nvmlErrorString(int rc);
+int nvmlDeviceGetHandleByPciBusId_v2(const char *bus, void **gpu);
+int nvmlEventSetCreate(void **set);
+int nvmlDeviceRegisterEvents(void *gpu, unsigned long long types, void *set);
+int nvmlEventSetWait_v2(void *set, struct event *event, unsigned ms);
+int nvmlEventSetFree(void *set);
 int nvmlInit_v2(void);
 int nvmlShutdown(void);
 int nvmlDeviceGetCount_v2(unsigned *n);
@@ -85,7 +97,12 @@ int nvmlDeviceGetMemoryInfo(void *gpu, unsigned long long *memory)
 
 int nvmlDeviceGetTemperature(void *gpu, int which, unsigned *celsius)
 {
+    static int readings;
+
     (void)gpu;
+    while (is("stuck") && readings == 2)
+        sleep(1);
+    readings += is("stuck");
     *celsius = is("sick") ? 95 : 41;
     return which ? NOT_SUPPORTED : SUCCESS;
 }
@@ -110,4 +127,50 @@ int nvmlDeviceGetTotalEccErrors(void *gpu, int kind, int counter, unsigned long 
     (void)kind;
     *n = is("sick") && (size_t)gpu % 2 ? 3 : 0;
     return is("sick") ? SUCCESS : NOT_SUPPORTED;
+}
+
+int nvmlDeviceGetHandleByPciBusId_v2(const char *bus, void **gpu)
+{
+    static char it;
+    static int looks;
+
+    *gpu = &it;
+    if (strcmp(bus, "0000:3B:00.0"))
+        return NOT_SUPPORTED;
+    return is("falls") && looks++ ? GPU_LOST : SUCCESS;
+}
+
+int nvmlEventSetCreate(void **set)
+{
+    static char it;
+
+    *set = &it;
+    return SUCCESS;
+}
+
+int nvmlDeviceRegisterEvents(void *gpu, unsigned long long types, void *set)
+{
+    (void)gpu;
+    (void)set;
+    return types == 8 ? SUCCESS : NOT_SUPPORTED;
+}
+
+int nvmlEventSetWait_v2(void *set, struct event *event, unsigned ms)
+{
+    static int told;
+
+    (void)set;
+    if (is("xid") && !told++) {
+        event->type = 8;
+        event->data = 79;
+        return SUCCESS;
+    }
+    usleep(ms * 1000);
+    return TIMEOUT;
+}
+
+int nvmlEventSetFree(void *set)
+{
+    (void)set;
+    return SUCCESS;
 }
