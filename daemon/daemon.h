@@ -39,6 +39,7 @@ struct limits {
     double keep_seconds;  /* after their end; 0: for ever */
     uint64_t open_jobs;   /* of one owner, that have not ended; 0: any number */
     uint64_t state_bytes; /* of the state folder; 0: any number */
+    uint64_t event_bytes; /* of one job's journal; 0: any number */
     double look_every;    /* seconds */
 };
 

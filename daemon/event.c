@@ -31,6 +31,8 @@ struct journal *event_journal(struct daemon *d, struct job *j, struct err *e)
 
     if (!j->journal && !journal_path(d, j, path, e))
         journal_open(&j->journal, path, e);
+    if (j->journal)
+        journal_set_limit(j->journal, d->limits.event_bytes);
     return j->journal;
 }
 
@@ -66,6 +68,21 @@ int event_add(struct daemon *d, struct job *j, const struct job_stage *s,
     return rc;
 }
 
+/* Once, before the oldest go. */
+static void warn_of_size(struct daemon *d, struct job *j)
+{
+    uint64_t limit = d->limits.event_bytes;
+    char most[32];
+
+    if (!limit || j->told_events || journal_size(j->journal) < limit - limit / 4)
+        return;
+    j->told_events = 1;
+    event_note(d, j, NULL, "warning",
+               "three quarters of the %s that a job's events may take: the oldest are "
+               "forgotten then; metrics.jsonl has all points",
+               str_bytes(most, sizeof most, (double)limit));
+}
+
 int event_flush(struct daemon *d, struct job *j, struct err *e)
 {
     int rc;
@@ -73,9 +90,11 @@ int event_flush(struct daemon *d, struct job *j, struct err *e)
     if (!j->journal)
         return 0;
     rc = journal_flush(j->journal, e);
-    if (!rc)
-        watch_pump(d, j);
-    return rc;
+    if (rc)
+        return rc;
+    watch_pump(d, j);
+    warn_of_size(d, j);
+    return 0;
 }
 
 static void add_and_flush(struct daemon *d, struct job *j, const struct job_stage *s,

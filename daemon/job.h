@@ -131,6 +131,7 @@ struct job {
 
     int unsaved;             /* the store does not know the newest state */
     struct journal *journal; /* its events; NULL: not opened */
+    int told_events;         /* that they are near their limit */
     int alarms;              /* bits of alarms that were given, judge.c */
 };
 

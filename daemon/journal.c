@@ -7,26 +7,33 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 
-enum { HEAD = 8, PAGE = 1 << 16, INDEX_EVERY = 256 };
+enum { HEAD = 8, PAGE = 1 << 16, INDEX_EVERY = 256, LOST_HEAD = 16 };
+static const char lost_mark[8] = "HONEJRN1"; /* no record is so long */
 
 struct journal {
     char *path;
     int fd;              /* -1: it rests, or the file is not there */
-    uint64_t last, size; /* records and bytes in the file */
+    uint64_t base;       /* records lost */
+    uint64_t last, size; /* newest record, bytes of the file */
+    uint64_t limit;      /* 0: none */
+    uint64_t tried;      /* size at which shortening it failed; 0: it did not */
+    unsigned generation; /* counts the files */
     struct str fresh;    /* appended, not yet flushed */
     uint64_t n_fresh;
     struct str tail;              /* the newest flush: bytes from tail_at to size */
     uint64_t tail_at, tail_first; /* offset; seq of its first record */
-    uint64_t *index;              /* offset of record 1 + k INDEX_EVERY */
+    uint64_t *index;              /* offset of record base + 1 + k INDEX_EVERY */
     size_t n_index, cap_index;
     uint8_t *page; /* of the file */
     uint64_t page_at;
@@ -51,7 +58,7 @@ static int no_memory(const struct journal *j, struct err *e)
 
 static int note_place(struct journal *j, uint64_t seq, uint64_t at)
 {
-    if ((seq - 1) % INDEX_EVERY)
+    if ((seq - 1 - j->base) % INDEX_EVERY)
         return 0;
     if (j->n_index == j->cap_index) {
         size_t cap = j->cap_index ? 2 * j->cap_index : 16;
@@ -135,13 +142,29 @@ static int record_at(struct journal *j, uint64_t at, const uint8_t **body, size_
     return 1;
 }
 
+static int read_head(struct journal *j, struct err *e)
+{
+    const uint8_t *p;
+    size_t got;
+
+    if (load(j, 0, LOST_HEAD, &p, &got, e))
+        return e->code;
+    if (got < LOST_HEAD || memcmp(p, lost_mark, sizeof lost_mark) != 0)
+        return 0;
+    j->base = j->last = get32(p + 8) | (uint64_t)get32(p + 12) << 32;
+    j->size = LOST_HEAD;
+    return 0;
+}
+
 /* Count what is there and cut off what is not whole. */
 static int scan(struct journal *j, struct err *e)
 {
     const uint8_t *body;
     size_t n;
-    int rc;
+    int rc = read_head(j, e);
 
+    if (rc)
+        return rc;
     while ((rc = record_at(j, j->size, &body, &n, e)) > 0) {
         if (note_place(j, j->last + 1, j->size))
             return no_memory(j, e);
@@ -203,6 +226,21 @@ void journal_close(struct journal *j)
     mem_free(j);
 }
 
+void journal_set_limit(struct journal *j, uint64_t bytes)
+{
+    j->limit = bytes;
+}
+
+uint64_t journal_size(const struct journal *j)
+{
+    return j->size;
+}
+
+uint64_t journal_first(const struct journal *j)
+{
+    return j->base + 1;
+}
+
 uint64_t journal_last(const struct journal *j)
 {
     return j->last;
@@ -231,7 +269,7 @@ int journal_append(struct journal *j, const void *body, size_t n, struct err *e)
 
 static void forget_fresh(struct journal *j)
 {
-    size_t keep = (size_t)((j->last + INDEX_EVERY - 1) / INDEX_EVERY);
+    size_t keep = (size_t)((j->last - j->base + INDEX_EVERY - 1) / INDEX_EVERY);
 
     if (j->n_index > keep)
         j->n_index = keep;
@@ -266,6 +304,117 @@ static int write_fresh(struct journal *j, struct err *e)
     return rc;
 }
 
+/* ---- shortening ---- */
+
+/* The first record to keep, so that at most `room` bytes are left: its offset and number.
+ * Of the newest record nothing is lost. */
+static int find_cut(struct journal *j, uint64_t room, uint64_t *at, uint64_t *seq,
+                    struct err *e)
+{
+    const uint8_t *body;
+    size_t k = j->n_index, n;
+    int rc;
+
+    while (k > 1 && j->size - j->index[k - 1] <= room)
+        k--;
+    *at = k ? j->index[k - 1] : j->size;
+    *seq = j->base + 1 + (k ? k - 1 : 0) * INDEX_EVERY;
+    while (*seq < j->last && j->size - *at > room) {
+        rc = record_at(j, *at, &body, &n, e);
+        if (rc <= 0)
+            return rc ? rc : err_set(e, ERR_CORRUPT, "%s: a record is gone", j->path);
+        *at += HEAD + n;
+        ++*seq;
+    }
+    return 0;
+}
+
+static int write_at(int fd, const char *path, const uint8_t *p, size_t n, struct err *e)
+{
+    while (n) {
+        ssize_t done = fault_hit(FAULT_WRITE) ? -1 : write(fd, p, n);
+
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done < 0)
+            return err_errno(e, ERR_IO, errno, "write %s", path);
+        p += done;
+        n -= (size_t)done;
+    }
+    return 0;
+}
+
+/* What is kept, as a file of its own at `path`. */
+static int write_rest(struct journal *j, const char *path, uint64_t at, uint64_t seq,
+                      struct err *e)
+{
+    uint8_t head[LOST_HEAD];
+    const uint8_t *p;
+    size_t got = 1;
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), rc = 0;
+
+    if (fd < 0)
+        return err_errno(e, ERR_IO, errno, "create %s", path);
+    memcpy(head, lost_mark, sizeof lost_mark);
+    put32(head + 8, (uint32_t)(seq - 1));
+    put32(head + 12, (uint32_t)((seq - 1) >> 32));
+    rc = write_at(fd, path, head, sizeof head, e);
+    for (; !rc && at < j->size && got; at += got) {
+        rc = load(j, at, j->size - at < PAGE ? (size_t)(j->size - at) : PAGE, &p, &got, e);
+        if (!rc && got > j->size - at)
+            got = (size_t)(j->size - at);
+        if (!rc)
+            rc = write_at(fd, path, p, got, e);
+    }
+    if (!rc && (fault_hit(FAULT_FSYNC) || fsync(fd)))
+        rc = err_errno(e, ERR_IO, errno, "sync %s", path);
+    close(fd);
+    return rc;
+}
+
+/* Forget the oldest records. A failure changes nothing. */
+static int shorten(struct journal *j, struct err *e)
+{
+    char path[FILE_PATH_MAX];
+    uint64_t at, seq, last = j->last;
+    int rc;
+
+    if (snprintf(path, sizeof path, "%s.new", j->path) >= (int)sizeof path)
+        return err_set(e, ERR_CONFIG, "%s: path too long", j->path);
+    rc = find_cut(j, j->limit / 2, &at, &seq, e);
+    if (!rc)
+        rc = write_rest(j, path, at, seq, e);
+    if (!rc && rename(path, j->path))
+        rc = err_errno(e, ERR_IO, errno, "rename %s", path);
+    if (rc) {
+        unlink(path);
+        return rc;
+    }
+    close(j->fd);
+    j->fd = -1;
+    j->generation++;
+    j->n_index = j->page_len = 0;
+    rc = wake(j, 0, e);
+    if (!rc)
+        rc = scan(j, e);
+    j->tail_at = j->size;
+    j->tail_first = j->last + 1;
+    return rc || j->last == last ? rc
+                                 : err_set(e, ERR_CORRUPT, "%s: records are gone", j->path);
+}
+
+/* The records are safe already: a failure is for the next time. */
+static void shorten_if_long(struct journal *j)
+{
+    struct err e;
+
+    if (!j->limit || j->size <= j->limit || j->size < j->tried + j->limit / 4)
+        return;
+    j->tried = shorten(j, &e) ? j->size : 0;
+    if (j->tried)
+        log_error("%s", e.msg);
+}
+
 int journal_flush(struct journal *j, struct err *e)
 {
     struct str old = j->tail;
@@ -287,6 +436,7 @@ int journal_flush(struct journal *j, struct err *e)
     j->fresh = old; /* its memory is used again */
     j->n_fresh = 0;
     j->page_len = 0;
+    shorten_if_long(j);
     return 0;
 }
 
@@ -302,10 +452,12 @@ static int find_place(struct journal *j, struct journal_place *place, struct err
         place->at = j->tail_at;
         k = j->tail_first;
     } else {
-        place->at = j->index[(seq - 1) / INDEX_EVERY];
-        k = (seq - 1) / INDEX_EVERY * INDEX_EVERY + 1;
+        k = (seq - 1 - j->base) / INDEX_EVERY;
+        place->at = j->index[k];
+        k = j->base + 1 + k * INDEX_EVERY;
     }
     place->known = 1;
+    place->generation = j->generation;
     for (; k < seq; k++) {
         if (place->at >= j->tail_at) {
             place->at += HEAD + get32((uint8_t *)j->tail.s + (place->at - j->tail_at));
@@ -326,6 +478,11 @@ int journal_read(struct journal *j, struct journal_place *place, const uint8_t *
 
     if (place->after >= j->last)
         return 0;
+    place->known &= place->generation == j->generation;
+    if (place->after < j->base) {
+        place->after = j->base;
+        place->known = 0;
+    }
     if (!place->known && find_place(j, place, e))
         return e->code;
     if (place->at >= j->tail_at) {

@@ -83,7 +83,7 @@ static int is_point(const char *line, size_t n)
 }
 
 static int add_lines(struct daemon *d, struct job *j, const struct job_stage *s, char *text,
-                     const struct known *k, size_t *added, struct err *e)
+                     const struct known *k, int shortened, size_t *added, struct err *e)
 {
     char *next;
     int rc = 0;
@@ -92,8 +92,12 @@ static int add_lines(struct daemon *d, struct job *j, const struct job_stage *s,
         Hone__V1__Event ev = HONE__V1__EVENT__INIT;
         uint64_t hash = hash_bytes(line, (size_t)(next - line));
 
-        if ((k->n && bsearch(&hash, k->hash, k->n, sizeof hash, compare)) ||
-            !is_point(line, (size_t)(next - line)))
+        if (k->n && bsearch(&hash, k->hash, k->n, sizeof hash, compare)) {
+            shortened = 0;
+            continue;
+        }
+        /* Before the first that is known: forgotten, not missing. */
+        if (shortened || !is_point(line, (size_t)(next - line)))
             continue;
         *next = '\0';
         ev.metric = line;
@@ -117,7 +121,7 @@ static int refill(struct daemon *d, struct job *j, const struct job_stage *s,
     if (!rc)
         rc = file_read(path, FILE_MAX, &text, &n, e);
     if (!rc)
-        rc = add_lines(d, j, s, text, &k, added, e);
+        rc = add_lines(d, j, s, text, &k, journal_first(journal) > 1, added, e);
     if (!rc)
         rc = event_flush(d, j, e);
     mem_free(text);

@@ -10,12 +10,15 @@
 #include "base/str.h"
 #include "daemon/event.h"
 
-enum { FORGET_MAX = 200, TEXT_MAX = 200 }; /* at once: nobody waits long for it */
+enum { FORGET_MAX = 200 }; /* at once: nobody waits long for it */
 
 void retain_defaults(struct limits *l)
 {
-    *l = (struct limits){
-        .disk_least = 1 << 30, .keep_jobs = 10000, .open_jobs = 10000, .look_every = 60};
+    *l = (struct limits){.disk_least = 1 << 30,
+                         .keep_jobs = 10000,
+                         .open_jobs = 10000,
+                         .event_bytes = 16 << 20,
+                         .look_every = 60};
 }
 
 /* ---- how much there is ---- */

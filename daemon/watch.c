@@ -45,6 +45,21 @@ static void send_state(struct daemon *d, struct watch *w, const struct job *j, i
     arena_fini(&a);
 }
 
+/* What it had to see has been forgotten: how many, in place of the newest of them, and how
+ * the job stands now. */
+static void send_gap(struct daemon *d, struct watch *w, const struct job *j, uint64_t first)
+{
+    Hone__V1__Event ev = HONE__V1__EVENT__INIT;
+
+    ev.has_gap = ev.has_seq = 1;
+    ev.gap = first - 1 - w->place.after;
+    ev.seq = first - 1;
+    send_now(d, w, j, NULL, &ev, 0);
+    w->place = (struct journal_place){.after = first - 1};
+    if (!job_ended(j))
+        send_state(d, w, j, 0);
+}
+
 /* Send what it has room for: 1: the stream has ended, the call is gone. */
 static int pump(struct daemon *d, struct watch *w, struct job *j)
 {
@@ -57,6 +72,8 @@ static int pump(struct daemon *d, struct watch *w, struct job *j)
     while (rc > 0) {
         if (is_slow(d, w))
             return 0;
+        if (w->place.after + 1 < journal_first(journal))
+            send_gap(d, w, j, journal_first(journal));
         rc = journal_read(journal, &w->place, &body, &n, &e);
         if (rc <= 0)
             break;

@@ -31,7 +31,7 @@
 
 struct options {
     const char *state, *owner, *uplink, *gpus, *check_limit;
-    const char *keep_jobs, *keep_days, *max_open, *max_state;
+    const char *keep_jobs, *keep_days, *max_open, *max_state, *max_events;
     struct arg_list listen, root;
     int version;
 };
@@ -82,6 +82,9 @@ static const struct arg_flag flags[] = {
         "--max-state", "MIB",
         "size of the state folder above which submits are refused, 0: any (default: 0)",
         struct options, max_state),
+    ARG_VALUE("--max-events", "MIB",
+              "events kept of one job, the oldest go first, 0: all (default: 16)",
+              struct options, max_events),
     ARG_VALUE("--owner", "FD", "private: end when this descriptor's peer has gone",
               struct options, owner),
     ARG_SWITCH("--version", "print the version", struct options, version),
@@ -143,7 +146,8 @@ static int resolve_limits(struct limits *l, const struct options *o, struct err 
         uint64_t unit;
     } count[] = {{"--keep-jobs", o->keep_jobs, &l->keep_jobs, 1},
                  {"--max-open", o->max_open, &l->open_jobs, 1},
-                 {"--max-state", o->max_state, &l->state_bytes, 1 << 20}};
+                 {"--max-state", o->max_state, &l->state_bytes, 1 << 20},
+                 {"--max-events", o->max_events, &l->event_bytes, 1 << 20}};
     int rc = args_double("--keep-days", o->keep_days, 0, 1e6, &days, e);
 
     retain_defaults(l);

@@ -97,6 +97,32 @@ expect 2 "$hone" show 4
 [ -d four ] || fail "a run folder is gone"
 stop_honed
 
+echo "the events of one job"
+start_honed --max-events 0.02
+expect 0 "$hone" submit job.yaml --set stages.sft.epochs=20 --set stages.sft.log_every=1 --out many
+job=$(sed -n 's/^job \([0-9]*\) .*/\1/p' out)
+"$hone" watch "$job" --after 0 --json >followed # keeps up: misses nothing
+"$hone" watch "$job" --after 0 --json >late
+python3 - "$job" <<'PY' || fail "events"
+import json, os, sys
+size = os.path.getsize(f"state/hone/events/{sys.argv[1]}")
+assert 5000 < size <= 0.02 * 2**20, size
+late = [json.loads(l) for l in open("late")]
+assert late[0]["event"] == "gap" and late[0]["dropped"] == late[0]["seq"] > 100, late[0]
+seqs = [e["seq"] for e in late]
+assert seqs == list(range(seqs[0], seqs[-1] + 1)), seqs
+assert late[-1]["state"] == "done"
+followed = [json.loads(l) for l in open("followed")]
+seqs = [e["seq"] for e in followed if "seq" in e]
+assert seqs == list(range(1, seqs[-1] + 1)) and late[-1]["seq"] == seqs[-1]
+assert any("three quarters" in e.get("text", "") for e in followed)
+points = sum(e["event"] == "metric" and e["stage"] == "sft" for e in followed)
+assert points == sum(1 for l in open("many/sft/metrics.jsonl")), points
+PY
+expect 0 "$hone" metrics "$job" --stage sft
+[ "$(wc -l <out)" = "$(wc -l <many/sft/metrics.jsonl)" ] || fail "metrics"
+stop_honed
+
 echo "the state folder"
 start_honed --max-state 0.01
 expect 5 "$hone" submit job.yaml --out six

@@ -90,9 +90,10 @@ struct sim {
     struct rng r;
     uint64_t seed;
     double now, wake;
-    int workers;         /* ranks of every stage */
-    int seeds;           /* of every job */
-    uint64_t keep, open; /* ended jobs kept; an owner's that have not; 0: any number */
+    int workers;          /* ranks of every stage */
+    int seeds;            /* of every job */
+    uint64_t event_bytes; /* of a job; 0: any number */
+    uint64_t keep, open;  /* ended jobs kept; an owner's that have not; 0: any number */
     char dir[64], file[96], state[96];
     struct sim_conn conn[SIM_CONNS];
     struct sim_process process[SIM_PROCESSES];

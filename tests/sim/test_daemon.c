@@ -177,6 +177,7 @@ static uint64_t run_seed(uint64_t seed, int verbose)
     s.seeds = seed % 3 ? 1 : SIM_SEEDS;
     s.keep = seed % 5 ? 0 : 1 + seed % 2;
     s.open = seed % 7 ? 0 : 3;
+    s.event_bytes = seed % 4 ? 0 : 6000;
     fault_arm(NULL);
     sim_start_daemon(&s);
     for (volatile int i = 0; i < EVENTS; i++)

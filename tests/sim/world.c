@@ -399,6 +399,7 @@ void sim_start_daemon(struct sim *s)
     s->d.limits.keep_jobs = s->keep;
     s->d.limits.open_jobs = s->open;
     s->d.limits.look_every = 2;
+    s->d.limits.event_bytes = s->event_bytes;
     s->up = 1;
     sim_trace(s, "the daemon starts");
     snprintf(s->d.worker, sizeof s->d.worker, "/bin/hone-worker");

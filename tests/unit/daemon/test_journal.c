@@ -109,7 +109,7 @@ static void test_from_anywhere(void **state)
             assert_int_equal(journal_last(j), last);
         }
         for (int k = 0; k < 3; k++) {
-            struct journal_place p = {rng_below(&r, (uint32_t)journal_last(j) + 1), 0, 0};
+            struct journal_place p = {rng_below(&r, (uint32_t)journal_last(j) + 1)};
 
             assert_reads(j, &p, journal_last(j));
         }
@@ -219,12 +219,87 @@ static void test_damage(void **state)
     journal_close(j);
 }
 
+/* With a limit: the newest records stay, with their numbers, from wherever a reader begins;
+ * also after reopening, and a reader who fell behind goes on with the oldest that is left.
+ */
+static void test_limit(void **state)
+{
+    enum { LIMIT = 60000 };
+    struct journal *j = open_journal();
+    struct journal_place slow = {0}, keeps = {0};
+    struct rng r;
+    struct err e;
+
+    (void)state;
+    rng_init(&r, 2);
+    journal_set_limit(j, LIMIT);
+    for (int i = 0; i < 400; i++) {
+        append(j, 1 + (int)rng_below(&r, 30));
+        assert_int_equal(journal_flush(j, &e), 0);
+        assert_true(journal_size(j) <= LIMIT);
+        assert_reads(j, &keeps, journal_last(j)); /* who keeps up misses nothing */
+        if (i == 3)
+            assert_reads(j, &slow, journal_last(j));
+        if (rng_below(&r, 20) == 0) {
+            uint64_t first = journal_first(j), last = journal_last(j);
+
+            journal_close(j);
+            j = open_journal();
+            journal_set_limit(j, LIMIT);
+            keeps.known = slow.known = 0;
+            assert_int_equal(journal_first(j), first);
+            assert_int_equal(journal_last(j), last);
+        }
+        for (int k = 0; k < 3; k++) {
+            uint64_t first = journal_first(j), n = journal_last(j) - first + 1;
+            struct journal_place p = {.after = first - 1 + rng_below(&r, (uint32_t)n + 1)};
+
+            assert_reads(j, &p, journal_last(j));
+        }
+    }
+    assert_true(journal_first(j) > 1000 && journal_size(j) > LIMIT / 3);
+    slow.after = journal_first(j) - 1 > slow.after ? journal_first(j) - 1 : slow.after;
+    assert_reads(j, &slow, journal_last(j));
+    journal_close(j);
+}
+
+/* What cannot be shortened stays as it is, and is shortened later. */
+static void test_limit_without_disk(void **state)
+{
+    static const char *const faults[] = {"write:2:ENOSPC", "write:3:EIO", "fsync:1:EIO"};
+    struct journal *j = open_journal();
+    struct journal_place p = {0};
+    struct err e;
+
+    (void)state;
+    journal_set_limit(j, 20000);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        p = (struct journal_place){.after = journal_first(j) - 1};
+        while (journal_size(j) < 15000) {
+            append(j, 1);
+            assert_int_equal(journal_flush(j, &e), 0);
+        }
+        append(j, 150);
+        fault_arm(faults[i]);
+        assert_int_equal(journal_flush(j, &e), 0);
+        fault_arm(NULL);
+        assert_true(journal_size(j) > 20000);
+        assert_reads(j, &p, journal_last(j));
+        append(j, 300);
+        assert_int_equal(journal_flush(j, &e), 0);
+        assert_true(journal_size(j) <= 20000);
+        p = (struct journal_place){.after = journal_first(j) - 1};
+        assert_reads(j, &p, journal_last(j));
+    }
+    journal_close(j);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-        T(test_from_anywhere), T(test_places_last), T(test_failed_write),
-        T(test_cut),           T(test_damage),
+        T(test_from_anywhere), T(test_places_last), T(test_failed_write),       T(test_cut),
+        T(test_damage),        T(test_limit),       T(test_limit_without_disk),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
