@@ -215,6 +215,7 @@ static int train(int argc, char **argv)
 
 static int run(int argc, char **argv)
 {
+    int checks = argc == 2 && !strcmp(argv[1], "--checks");
     const struct verb *v;
     struct err e;
 
@@ -226,6 +227,8 @@ static int run(int argc, char **argv)
         args_candidate(argv[2], "--describe", "stages, options, families as JSON");
         args_candidate(argv[2], "--version", "print the version");
     }
+    if (checks)
+        checks_go_first();
     if (confine(&e))
         return verb_result(e.code, &e);
     if (argc == 2 && !strcmp(argv[1], "--version")) {
@@ -234,7 +237,7 @@ static int run(int argc, char **argv)
     }
     if (argc == 2 && !strcmp(argv[1], "--describe"))
         return verb_describe();
-    if (argc == 2 && !strcmp(argv[1], "--checks"))
+    if (checks)
         return checks_serve(verb_check);
     if (v)
         return v->run(argc - 1, argv + 1);

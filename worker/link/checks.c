@@ -411,10 +411,20 @@ static int serve(struct checks *s, struct err *e)
     return rc;
 }
 
+void checks_go_first(void)
+{
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    (void)!write(fd, "1000", 4); /* refused: as likely as the others */
+    close(fd);
+}
+
 static int prepare(struct checks *s, struct err *e)
 {
     struct sigaction child = {.sa_handler = on_child}, ignore = {.sa_handler = SIG_IGN};
-    int type, fd;
+    int type;
     socklen_t n = sizeof type;
     cpu_set_t cpus;
     sigset_t set;
@@ -430,12 +440,6 @@ static int prepare(struct checks *s, struct err *e)
     if (sigprocmask(SIG_BLOCK, &set, NULL) || sigaction(SIGCHLD, &child, NULL) ||
         sigaction(SIGPIPE, &ignore, NULL))
         return err_errno(e, ERR_FAILED, errno, "--checks: signals");
-    /* Rather a check than the daemon or a stage that has trained for a week. */
-    fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        (void)!write(fd, "1000", 4); /* refused: as likely as the others */
-        close(fd);
-    }
     frame_reader_init(&s->in, FRAME_CAP);
     return 0;
 }

@@ -12,6 +12,10 @@
 #ifndef WORKER_LINK_CHECKS_H
 #define WORKER_LINK_CHECKS_H
 
+/* When memory runs out, rather this process and its checks than the daemon or a stage that
+ * has trained for a week. To be called before confine(), which takes /proc away. */
+void checks_go_first(void);
+
 /* `check` gets an order's words and gives an exit status; it is called in the forked
  * process, with one thread. Returns the exit status of this one. */
 int checks_serve(int (*check)(int argc, char **argv));
