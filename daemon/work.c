@@ -19,6 +19,7 @@
 #include "daemon/event.h"
 #include "daemon/folder.h"
 #include "daemon/uplink.h"
+#include "proto/message.h"
 
 enum { LAST_WORDS_MAX = 8192, STATUS_MAX = 16, MARK_MAX = 64, AUTHORITY_MAX = 1 << 20 };
 
@@ -77,6 +78,17 @@ static const struct launch_backend *launcher(const struct daemon *d, const struc
     return j->slurm ? &launch_slurm : s->workers > 1 ? &launch_mpirun : d->launcher;
 }
 
+/* No rank may take more than its share of all there is. Not for a machine of Slurm's, which
+ * limits them itself, nor where a GPU's driver reserves address space; the user of a
+ * private daemon is there to see. */
+static unsigned long long limit_of(const struct daemon *d, const struct job *j,
+                                   const struct job_stage *s)
+{
+    if (d->is_private || j->slurm || s->n_gpus)
+        return 0;
+    return d->resources.memory / (s->workers > 1 ? (unsigned)s->workers : 1);
+}
+
 static int command(struct daemon *d, const struct job *j, struct job_stage *s,
                    struct str *gpus, struct arena *a, struct io_command *io, struct err *e)
 {
@@ -98,6 +110,7 @@ static int command(struct daemon *d, const struct job *j, struct job_stage *s,
         .status = status,
         .orphan_stop = d->is_private,
         .gpus = s->n_gpus ? str_get(gpus) : NULL,
+        .memory = limit_of(d, j, s),
         .far = far ? d->far : NULL,
         .authority = far ? authority : NULL,
         .slurm = j->slurm,
@@ -321,7 +334,7 @@ static int loss_of(const struct job_stage *s, const struct io_exit *how)
 {
     int signal = signal_of(how);
 
-    if (s->killed)
+    if (s->killed || how->status == WORKER_LOST_STATUS)
         return LOSS_HUNG;
     return !signal ? -1 : signal == SIGKILL ? LOSS_KILLED : LOSS_CRASH;
 }

@@ -25,4 +25,8 @@ int message_unpack(const ProtobufCMessageDescriptor *d, const void *p, size_t n,
                    ProtobufCMessage **out, struct err *e);
 void message_free(ProtobufCMessage *m);
 
+/* Exit status of a worker that a daemon started, when another rank or host was lost to it:
+ * starting again may help. Without a daemon that is 1, as of any failure. */
+enum { WORKER_LOST_STATUS = 75 };
+
 #endif

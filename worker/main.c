@@ -15,9 +15,11 @@
 #include "base/args.h"
 #include "base/log.h"
 #include "base/standard.h"
+#include "proto/message.h"
 #include "worker/dist/cluster.h"
 #include "worker/link/checks.h"
 #include "worker/link/confine.h"
+#include "worker/link/limit.h"
 #include "worker/link/link.h"
 #include "worker/train/run.h"
 #include "worker/verb/verb.h"
@@ -116,6 +118,14 @@ static void end_launcher(void)
             kill(getppid(), SIGKILL);
 }
 
+/* The exit status of ranks that lost one of theirs. */
+static int lost_status(void)
+{
+    const char *job = getenv("HONE_UPLINK_JOB");
+
+    return job && *job ? WORKER_LOST_STATUS : err_exit_status(ERR_FAILED);
+}
+
 /* Another rank, or another host, is lost: every rank ends at once, one says why. The others
  * leave it the time to do so. */
 static void on_lost(void *arg, const char *message, int report, int far)
@@ -127,16 +137,17 @@ static void on_lost(void *arg, const char *message, int report, int far)
         sleep(2);
         if (far)
             end_launcher();
-        _exit(1);
+        _exit(lost_status());
     }
     err_set(&e, ERR_FAILED, "%s", message);
     err_mend(&e, "go on from the newest checkpoint with --resume");
     err_print(&e, "hone");
     link_done(run_link, err_exit_status(ERR_FAILED), message);
     usleep(run_link ? 500000 : 0); /* the uplink's thread sends it */
+    link_leave_status(lost_status());
     if (far)
         end_launcher();
-    _exit(1);
+    _exit(lost_status());
 }
 
 /* --report is HONE_UPLINK; who was started by a daemon reports to that one. */
@@ -152,9 +163,17 @@ static int set_report(const struct worker_args *a, struct err *e)
     return link_hello_env(&hello, e); /* what is wrong there is wrong before all else */
 }
 
+/* A rank for which all others wait: training goes on, somebody should know. */
+static void on_lag(void *arg, const char *message)
+{
+    (void)arg;
+    log_warn("%s", message);
+    run_event("warning", message);
+}
+
 static int open_ranks(struct comm **out, struct err *e)
 {
-    struct cluster_setup s = {.lost = on_lost};
+    struct cluster_setup s = {.lost = on_lost, .lag = on_lag};
     int r;
 
     *out = NULL;
@@ -174,7 +193,7 @@ static int end_ranks(struct comm *c, int r, struct err *e)
     r = r && speaks ? verb_result(r, e) : err_exit_status(r);
     if (broken)
         end_launcher();
-    return r;
+    return broken && r == err_exit_status(ERR_FAILED) ? lost_status() : r;
 }
 
 static int train(int argc, char **argv)
@@ -186,9 +205,11 @@ static int train(int argc, char **argv)
 
     if (r)
         return verb_result(r, &e);
+    r = limit_processes(&e);
     if (ranks && ranks->rank)
         log_set_level(LOG_ERROR);
-    r = args_parse(&spec, argc, argv, &a, &e);
+    if (!r)
+        r = args_parse(&spec, argc, argv, &a, &e);
     if (!r && a.check) {
         cluster_close(ranks, 1);
         return check(&a);
@@ -229,7 +250,7 @@ static int run(int argc, char **argv)
     }
     if (checks)
         checks_go_first();
-    if (confine(&e))
+    if (limit_memory(&e) || confine(&e))
         return verb_result(e.code, &e);
     if (argc == 2 && !strcmp(argv[1], "--version")) {
         printf("hone-worker %s\n", HONE_VERSION);

@@ -30,7 +30,7 @@
 #include "daemon/roots.h"
 
 struct options {
-    const char *state, *owner, *uplink, *gpus, *check_limit;
+    const char *state, *owner, *uplink, *gpus, *check_limit, *memory;
     const char *keep_jobs, *keep_days, *max_open, *max_state, *max_events;
     struct arg_list listen, root;
     int version;
@@ -38,7 +38,7 @@ struct options {
 
 struct server {
     char state[FILE_PATH_MAX];
-    double check_limit;
+    double check_limit, memory; /* memory: GiB, 0: what there is */
     struct limits limits;
     int lock, owner_fd;
     struct listening listening;
@@ -67,6 +67,10 @@ static const struct arg_flag flags[] = {
     ARG_VALUE("--check-limit", "SECONDS",
               "how long judging a submitted job may take (default: 900)", struct options,
               check_limit),
+    ARG_VALUE("--memory", "GIB",
+              "what jobs may use together (default: what the machine or the control group "
+              "has)",
+              struct options, memory),
     ARG_VALUE("--uplink", "HOST:PORT",
               "where workers on other hosts reach this daemon (with --listen tcp:...)",
               struct options, uplink),
@@ -175,6 +179,8 @@ static int resolve(struct server *s, const struct options *o, struct err *e)
     if (!rc && o->gpus)
         rc = gpus_parse(o->gpus, &s->gpus, e);
     if (!rc)
+        rc = args_double("--memory", o->memory, 1e-3, 1e6, &s->memory, e);
+    if (!rc)
         rc = args_double("--check-limit", o->check_limit, 1e-3, 1e9, &s->check_limit, e);
     if (!rc)
         rc = resolve_limits(&s->limits, o, e);
@@ -228,6 +234,8 @@ static int start(struct server *s, const struct options *o, struct err *e)
     s->daemon.limits = s->limits;
     s->daemon.auth = s->auth;
     s->daemon.far = o->uplink;
+    if (s->memory > 0)
+        s->daemon.resources.memory = (uint64_t)(s->memory * (1 << 30));
     s->daemon.roots = s->roots.len ? s->roots.s : NULL;
     if (o->gpus)
         s->daemon.resources.gpus = s->gpus;

@@ -6,7 +6,7 @@
 
 extern char **environ;
 
-enum { OWN_NAMES = 10 };
+enum { OWN_NAMES = 11 };
 
 /* Does one of the n "NAME=VALUE" in `list` set the variable of `entry`? */
 static int is_set(const char *const *list, size_t n, const char *entry)
@@ -101,6 +101,8 @@ int launch_worker(const struct launch_request *r, const char *const *before,
         env[n_env++] = arena_printf(a, "CUDA_VISIBLE_DEVICES=%s", r->gpus);
         env[n_env++] = "CUDA_DEVICE_ORDER=PCI_BUS_ID";
     }
+    if (r->memory)
+        env[n_env++] = arena_printf(a, "HONE_LIMIT_MEMORY=%llu", r->memory);
     if (r->orphan_stop)
         env[n_env++] = "HONE_UPLINK_ORPHAN=stop";
     return finish(argv, n, env, n_env, out, e);

@@ -16,18 +16,22 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "worker/dist/comm.h"
+#include "worker/dist/lag.h"
 
 static const double beat_every = 0.5;
 
 struct beat { /* a datagram; hosts of one job are of one build */
     uint64_t number;
     int32_t host, leaves;
+    struct beacon_state state;
 };
 
 struct seen {
     double at;   /* when it was heard last; 0: never */
     int skipped; /* looks of ours since: a machine that slept judges nobody */
     int left;    /* it has said goodbye */
+    struct beacon_state state;
 };
 
 struct beacon {
@@ -35,11 +39,9 @@ struct beacon {
     struct beacon_host *host;
     struct seen *seen;
     int hosts, own;
-    void (*where)(void *arg, char *buf, size_t n);
-    void *where_arg;
+    struct beacon_calls calls;
+    struct lag lag; /* host 0's, of hosts */
     _Atomic int *reported;
-    watch_lost *lost;
-    void *lost_arg;
     pthread_t thread;
     int started;
     _Atomic int stopping;
@@ -87,8 +89,10 @@ int beacon_open(struct beacon **out, struct beacon_host *own, struct err *e)
 
 static void send_beats(const struct beacon *b, int leaves)
 {
-    struct beat beat = {b->host[0].number, b->own, leaves};
+    struct beat beat = {b->host[0].number, b->own, leaves, {0}};
 
+    b->calls.look(b->calls.arg, &beat.state);
+    b->seen[b->own].state = beat.state;
     for (int h = 0; h < b->hosts; h++)
         for (int i = 0; h != b->own && i < BEACON_ADDRESSES; i++) {
             struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = b->host[h].port};
@@ -112,6 +116,7 @@ static void hear(struct beacon *b)
         b->seen[beat.host].at = clock_now();
         b->seen[beat.host].skipped = 0;
         b->seen[beat.host].left |= beat.leaves;
+        b->seen[beat.host].state = beat.state;
     }
 }
 
@@ -119,6 +124,36 @@ static int is_lost(const struct seen *s)
 {
     return s->at > 0 && !s->left && s->skipped > BEACON_SILENCE / beat_every &&
            clock_now() - s->at > BEACON_SILENCE;
+}
+
+static const char *phase_name(int phase)
+{
+    return phase >= 0 && phase < COMM_PHASES ? comm_phase_names[phase] : "working";
+}
+
+/* Does every other host wait for one? Hosts are seen at moments up to half a second apart:
+ * over many looks that makes no difference. */
+static void look_for_lag(struct beacon *b)
+{
+    int who = -1, working = 0, named;
+    const struct beacon_state *s;
+    char text[ERR_MSG_MAX];
+    double share;
+
+    for (int h = 0; h < b->hosts; h++) {
+        s = &b->seen[h].state;
+        if (b->seen[h].left || s->phase < COMM_FORWARD || s->phase > COMM_UPDATE)
+            return;
+        working += s->working > 0;
+        who = s->working > 0 ? h : who;
+    }
+    named = lag_look(&b->lag, working == 1 ? who : -1, &share);
+    if (named < 0)
+        return;
+    s = &b->seen[named].state;
+    lag_say(text, sizeof text, s->rank, b->host[named].name, s->pid, share, (long)s->step,
+            s->phase);
+    b->calls.lag(b->calls.told, text);
 }
 
 static void judge(struct beacon *b)
@@ -136,17 +171,21 @@ static void judge(struct beacon *b)
             continue;
         for (int k = 0; k < b->own; k++) /* the first host that is left speaks */
             report &= is_lost(&b->seen[k]);
-        b->where(b->where_arg, where, sizeof where);
+        b->calls.where(b->calls.arg, where, sizeof where);
         snprintf(text, sizeof text,
-                 "%s (ranks %d to %d) has not been heard for %d s %s: its network is cut, "
-                 "or it is down",
-                 x->name, x->first_rank, x->first_rank + x->ranks - 1, BEACON_SILENCE,
-                 where);
+                 "%s (ranks %d to %d; rank %d, pid %d, was at step %ld, %s) has not been "
+                 "heard for %d s %s: its network is cut, or it is down",
+                 x->name, x->first_rank, x->first_rank + x->ranks - 1,
+                 b->seen[h].state.rank, b->seen[h].state.pid,
+                 (long)b->seen[h].state.step + 1, phase_name(b->seen[h].state.phase),
+                 BEACON_SILENCE, where);
         if (b->reported && atomic_exchange(b->reported, 1))
             report = 0;
-        b->lost(b->lost_arg, text, report, 1);
+        b->calls.lost(b->calls.told, text, report, 1);
         return;
     }
+    if (b->calls.lag && b->own == 0)
+        look_for_lag(b);
 }
 
 static void *shine(void *arg)
@@ -169,23 +208,20 @@ static void *shine(void *arg)
 }
 
 int beacon_start(struct beacon *b, const struct beacon_host *host, int hosts, int own,
-                 void (*where)(void *arg, char *buf, size_t n), void *where_arg,
-                 _Atomic int *reported, watch_lost *lost, void *lost_arg, struct err *e)
+                 const struct beacon_calls *calls, _Atomic int *reported, struct err *e)
 {
     int rc;
 
     b->host = mem_array((size_t)hosts, sizeof *b->host);
     b->seen = mem_array((size_t)hosts, sizeof *b->seen);
-    if (!b->host || !b->seen)
+    if (!b->host || !b->seen ||
+        (own == 0 && lag_open(&b->lag, hosts, (int)(LAG_SECONDS / beat_every))))
         return err_set(e, ERR_NOMEM, "beacon: out of memory");
     memcpy(b->host, host, (size_t)hosts * sizeof *host);
     b->hosts = hosts;
     b->own = own;
-    b->where = where;
-    b->where_arg = where_arg;
+    b->calls = *calls;
     b->reported = reported;
-    b->lost = lost;
-    b->lost_arg = lost_arg;
     rc = pthread_create(&b->thread, NULL, shine, b);
     if (rc)
         return err_errno(e, ERR_FAILED, rc, "beacon: start a thread");
@@ -203,6 +239,7 @@ void beacon_stop(struct beacon *b)
     }
     if (b->fd >= 0)
         close(b->fd);
+    lag_close(&b->lag);
     mem_free(b->host);
     mem_free(b->seen);
     mem_free(b);

@@ -28,16 +28,29 @@ struct beacon_host {
     int first_rank, ranks;              /* of its ranks, the first in the world */
 };
 
+/* What the ranks of a host are doing, as every beat tells it. */
+struct beacon_state {
+    int32_t working;          /* ranks that do not wait for others */
+    int32_t rank, pid, phase; /* of one of them, or else of the first */
+    int64_t step;
+};
+
+struct beacon_calls {
+    void (*where)(void *arg, char *buf, size_t n); /* a phrase: "at step 12, forward" */
+    void (*look)(void *arg, struct beacon_state *out);
+    void *arg; /* of those two */
+    watch_lost *lost;
+    watch_lag *lag; /* called on host 0; NULL: not at all */
+    void *told;     /* argument of these */
+};
+
 struct beacon;
 /* Open the socket and fill *own but for its ranks. ERR_IO: no beacon, go on without. */
 int beacon_open(struct beacon **out, struct beacon_host *own, struct err *e);
-/* All hosts are known: begin. `host` (hosts) is copied; own: its index of this one. where:
- * fills a phrase like "at step 12, forward". reported: shared by this host's ranks, or
- * NULL.
- */
+/* All hosts are known: begin. `host` (hosts) and *calls are copied; own: its index of this
+ * one. reported: shared by this host's ranks, or NULL. */
 int beacon_start(struct beacon *b, const struct beacon_host *host, int hosts, int own,
-                 void (*where)(void *arg, char *buf, size_t n), void *where_arg,
-                 _Atomic int *reported, watch_lost *lost, void *lost_arg, struct err *e);
+                 const struct beacon_calls *calls, _Atomic int *reported, struct err *e);
 void beacon_stop(struct beacon *b); /* total */
 
 #endif

@@ -33,6 +33,11 @@ int cluster_mpi_error(struct cluster *k, int error, const char *what, struct err
     return cluster_fail(k, e);
 }
 
+static struct window_rank *self_of(struct cluster *k)
+{
+    return k->window.head ? window_rank(&k->window, k->window.local) : &k->lone;
+}
+
 /* MPI makes progress only while it is asked; a rank with a core of its own asks without a
  * pause at first. */
 static void rest(const struct cluster *k, long turn)
@@ -45,7 +50,8 @@ static void rest(const struct cluster *k, long turn)
         usleep(turn < 30000 ? 50 : 500);
 }
 
-int cluster_wait(struct cluster *k, struct mpi_request *r, const char *what, struct err *e)
+static int wait_for(struct cluster *k, struct mpi_request *r, const char *what,
+                    struct err *e)
 {
     double until = clock_now() + k->patience;
     int done = 0, error = 0;
@@ -69,6 +75,17 @@ int cluster_wait(struct cluster *k, struct mpi_request *r, const char *what, str
         rest(k, turn);
     }
     return 0;
+}
+
+int cluster_wait(struct cluster *k, struct mpi_request *r, const char *what, struct err *e)
+{
+    struct window_rank *self = self_of(k);
+    int rc;
+
+    atomic_store_explicit(&self->waits, 1, memory_order_relaxed);
+    rc = wait_for(k, r, what, e);
+    atomic_store_explicit(&self->waits, 0, memory_order_relaxed);
+    return rc;
 }
 
 int cluster_finish(struct cluster *k, int error, struct mpi_request *const *r,
@@ -161,13 +178,10 @@ static int all_reduce(const struct comm *c, float *x, size_t n, struct err *e)
 static void note(const struct comm *c, enum comm_phase phase, long step)
 {
     struct cluster *k = of(c);
-    struct window_rank *r;
+    struct window_rank *r = self_of(k);
 
     k->phase = phase;
     k->step = step;
-    if (!k->window.head)
-        return;
-    r = window_rank(&k->window, k->window.local);
     atomic_store(&r->phase, (int)phase);
     atomic_store(&r->step, step);
 }
@@ -304,6 +318,27 @@ static void where(void *arg, char *buf, size_t n)
     snprintf(buf, n, "at step %ld, %s", k->step + 1, comm_phase_names[k->phase]);
 }
 
+/* What this host's ranks are doing: of the first that works, or else of the first. */
+static void look(void *arg, struct beacon_state *out)
+{
+    struct cluster *k = arg;
+
+    memset(out, 0, sizeof *out);
+    for (int i = k->locals - 1; i >= 0; i--) {
+        const struct window_rank *r =
+            k->window.head ? window_rank(&k->window, i) : &k->lone;
+        int works = !atomic_load(&r->waits) && !atomic_load(&r->left);
+
+        out->working += works;
+        if (!works && (i || out->working))
+            continue;
+        out->rank = k->window.head ? atomic_load(&r->rank) : k->comm.rank;
+        out->pid = k->window.head ? atomic_load(&r->pid) : (int)getpid();
+        out->phase = atomic_load(&r->phase);
+        out->step = atomic_load(&r->step);
+    }
+}
+
 /* The first ranks of the hosts hear of each other; without a beacon there is patience. */
 static int light_beacon(struct cluster *k, const struct cluster_setup *s, struct err *e)
 {
@@ -328,9 +363,9 @@ static int light_beacon(struct cluster *k, const struct cluster_setup *s, struct
         all[hosts++] = all[i];
     }
     if (!r && k->beacon)
-        r = beacon_start(k->beacon, all, hosts, index, where, k,
-                         k->window.head ? &k->window.head->reported : NULL, s->lost, s->arg,
-                         e);
+        r = beacon_start(k->beacon, all, hosts, index,
+                         &(struct beacon_calls){where, look, k, s->lost, s->lag, s->arg},
+                         k->window.head ? &k->window.head->reported : NULL, e);
     mem_free(all);
     return comm_agree(&k->comm, r, e);
 }
@@ -383,7 +418,8 @@ int cluster_open(struct comm **out, const struct cluster_setup *s, struct err *e
     if (!r && k->window.head) {
         introduce(k);
         share_cores(k);
-        r = watch_start(&k->watch, &k->window, k->host, s->lost, s->arg, e);
+        r = watch_start(&k->watch, &k->window, k->host, s->lost,
+                        k->hosts == 1 ? s->lag : NULL, s->arg, e);
     } else if (!r) {
         share_cores(k);
     }

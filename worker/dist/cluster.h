@@ -20,6 +20,7 @@
 struct cluster_setup {
     const struct mpi_ops *mpi;
     watch_lost *lost; /* a rank of this host, or another host; see watch.h, beacon.h */
+    watch_lag *lag;   /* a rank for which all others wait, lag.h; on rank 0; NULL: none */
     void *arg;
 };
 

@@ -10,7 +10,8 @@ struct cluster {
     struct comm comm;
     const struct mpi_ops *mpi;
     char host[64];
-    struct window window; /* head NULL: none */
+    struct window window;    /* head NULL: none */
+    struct window_rank lone; /* what window_rank() would be of, where there is none */
     struct watch *watch;
     struct beacon *beacon; /* on the first rank of each host, where there are several */
     int local, locals;     /* l of L: within the window, 0 of 1 where there is none */

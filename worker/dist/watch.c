@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "worker/dist/comm.h"
+#include "worker/dist/lag.h"
 
 struct seen { /* of one rank */
     uint32_t beat;
@@ -21,6 +22,8 @@ struct watch {
     const struct window *window;
     const char *host;
     watch_lost *lost;
+    watch_lag *tell_lag; /* NULL: not here */
+    struct lag lag;
     void *arg;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -91,6 +94,38 @@ static void say(struct watch *t, int i, int silent)
     t->lost(t->arg, text, report, 0);
 }
 
+static int is_training(int phase)
+{
+    return phase >= COMM_FORWARD && phase <= COMM_UPDATE;
+}
+
+/* Does everybody wait for one of us? */
+static void look_for_lag(struct watch *t)
+{
+    int who = -1, working = 0, named;
+    char text[ERR_MSG_MAX];
+    double share;
+
+    for (int i = 0; i < t->window->ranks; i++) {
+        const struct window_rank *r = window_rank(t->window, i);
+
+        if (atomic_load(&r->left) || !is_training(atomic_load(&r->phase)))
+            return;
+        if (atomic_load(&r->waits))
+            continue;
+        who = i;
+        working++;
+    }
+    named = lag_look(&t->lag, working == 1 ? who : -1, &share);
+    if (named >= 0) {
+        const struct window_rank *r = window_rank(t->window, named);
+
+        lag_say(text, sizeof text, atomic_load(&r->rank), t->host, atomic_load(&r->pid),
+                share, atomic_load(&r->step), atomic_load(&r->phase));
+        t->tell_lag(t->arg, text);
+    }
+}
+
 static void look_around(struct watch *t)
 {
     atomic_fetch_add(&window_rank(t->window, t->window->local)->beat, 1);
@@ -102,6 +137,8 @@ static void look_around(struct watch *t)
         say(t, i, silent);
         return;
     }
+    if (t->tell_lag)
+        look_for_lag(t);
 }
 
 static void *watch(void *arg)
@@ -125,7 +162,7 @@ static void *watch(void *arg)
 }
 
 int watch_start(struct watch **out, const struct window *w, const char *host,
-                watch_lost *lost, void *arg, struct err *e)
+                watch_lost *lost, watch_lag *lag, void *arg, struct err *e)
 {
     struct watch *t = mem_alloc(sizeof *t + (size_t)w->ranks * sizeof *t->seen);
     pthread_condattr_t attr;
@@ -138,6 +175,11 @@ int watch_start(struct watch **out, const struct window *w, const char *host,
     t->host = host;
     t->lost = lost;
     t->arg = arg;
+    t->tell_lag = w->local == 0 ? lag : NULL;
+    if (t->tell_lag && lag_open(&t->lag, w->ranks, LAG_SECONDS * 1000 / WATCH_LOOK_MS)) {
+        mem_free(t);
+        return err_set(e, ERR_NOMEM, "watch: out of memory");
+    }
     for (int i = 0; i < w->ranks; i++)
         t->seen[i].visible = !is_gone(window_rank(w, i));
     pthread_mutex_init(&t->lock, NULL);
@@ -149,6 +191,7 @@ int watch_start(struct watch **out, const struct window *w, const char *host,
     if (rc) {
         pthread_cond_destroy(&t->wake);
         pthread_mutex_destroy(&t->lock);
+        lag_close(&t->lag);
         mem_free(t);
         return err_errno(e, ERR_FAILED, rc, "watch: start a thread");
     }
@@ -167,5 +210,6 @@ void watch_stop(struct watch *t)
     pthread_join(t->thread, NULL);
     pthread_cond_destroy(&t->wake);
     pthread_mutex_destroy(&t->lock);
+    lag_close(&t->lag);
     mem_free(t);
 }

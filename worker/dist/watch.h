@@ -19,9 +19,13 @@ enum { WATCH_LOOK_MS = 100, WATCH_SILENCE = 100 }; /* 10 s */
  * lost, with which what started the ranks cannot speak either. */
 typedef void watch_lost(void *arg, const char *message, int report, int far);
 
+/* A rank lags behind the others (lag.h): called on the first rank, from a thread. */
+typedef void watch_lag(void *arg, const char *message);
+
 struct watch;
+/* lag: NULL where it is not to be judged here. */
 int watch_start(struct watch **out, const struct window *w, const char *host,
-                watch_lost *lost, void *arg, struct err *e);
+                watch_lost *lost, watch_lag *lag, void *arg, struct err *e);
 void watch_stop(struct watch *t); /* total */
 
 /* Start time of a process in clock ticks since boot; 0: there is none, or it is dead. */

@@ -115,7 +115,7 @@ void *window_stage(const struct window *w, int local)
            (size_t)local * WINDOW_STAGE_BYTES;
 }
 
-void window_wait(const struct window *w, _Atomic uint32_t *word, uint32_t old)
+static void sleep_on(const struct window *w, _Atomic uint32_t *word, uint32_t old)
 {
     for (int i = 0; i < w->spins; i++) {
         if (atomic_load_explicit(word, memory_order_acquire) != old)
@@ -126,6 +126,15 @@ void window_wait(const struct window *w, _Atomic uint32_t *word, uint32_t old)
     }
     while (atomic_load_explicit(word, memory_order_acquire) == old)
         syscall(SYS_futex, word, FUTEX_WAIT, old, NULL, NULL, 0);
+}
+
+void window_wait(const struct window *w, _Atomic uint32_t *word, uint32_t old)
+{
+    struct window_rank *self = window_rank(w, w->local);
+
+    atomic_store_explicit(&self->waits, 1, memory_order_relaxed);
+    sleep_on(w, word, old);
+    atomic_store_explicit(&self->waits, 0, memory_order_relaxed);
 }
 
 void window_wake(_Atomic uint32_t *word)

@@ -27,6 +27,7 @@ struct window_rank {
     _Atomic uint32_t beat; /* counts on while the process lives */
     _Atomic int left;      /* it has gone in good order */
     _Atomic int phase;     /* enum comm_phase */
+    _Atomic int waits;     /* in a collective, for others */
     _Atomic long step;
 };
 

@@ -4,6 +4,7 @@
 #include "worker/train/run.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,21 @@
 
 volatile int run_stop;
 struct link *run_link;
+static pthread_mutex_t run_link_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void set_link(struct link *l)
+{
+    pthread_mutex_lock(&run_link_lock);
+    run_link = l;
+    pthread_mutex_unlock(&run_link_lock);
+}
+
+void run_event(const char *level, const char *text)
+{
+    pthread_mutex_lock(&run_link_lock);
+    link_event(run_link, level, text);
+    pthread_mutex_unlock(&run_link_lock);
+}
 
 static int leads(const struct run_options *o)
 {
@@ -127,7 +143,7 @@ static int run_stage(struct job *j, const struct spec *spec, const struct stage_
     int done = leads(o) && is_done(f->path, s);
     int r = open_link(&loop.link, o, seed, s->name, report, e);
 
-    run_link = loop.link;
+    set_link(loop.link);
     if (!r)
         r = o->comm->broadcast(o->comm, &done, sizeof done, 0, e);
     if (!r && done) {
@@ -142,7 +158,7 @@ static int run_stage(struct job *j, const struct spec *spec, const struct stage_
         memset(e, 0, sizeof *e);
     snprintf(words, sizeof words, "%s%s%s", e->msg, *e->mend ? "\n  try: " : "", e->mend);
     link_done(loop.link, r ? err_exit_status(r) : 0, words);
-    run_link = NULL;
+    set_link(NULL);
     link_close(loop.link);
     return r;
 }

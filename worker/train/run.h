@@ -30,6 +30,8 @@ int run_job(const struct run_options *o, struct err *e);
 
 /* The uplink of the running stage, or NULL: for who must end the process elsewhere. */
 extern struct link *run_link;
+/* A note for its daemon, from any thread; nobody's where there is none. */
+void run_event(const char *level, const char *text);
 
 /* Set by signal handlers and control words: stop at the next step boundary. */
 extern volatile int run_stop;

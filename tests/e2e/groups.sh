@@ -1,0 +1,215 @@
+#!/usr/bin/env bash
+# Groups of ranks under mpirun through faults, with a real honed: a restarted daemon adopts
+# mpirun; the daemon dies while the group starts; mpirun is killed, or a rank stopped, while
+# the daemon is down; a rank is stopped or killed under its eyes. Every job ends in the bits
+# of an undisturbed run, each point is told once, and no process is left. What is lost is
+# named, with host, rank, process, step and phase; what each loss may cost is bounded.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+bin=${HONE_BIN:?the folder of hone, honed and hone-worker}
+for program in hone honed hone-worker; do
+    [ -x "$bin/$program" ] || { echo "skipped: $bin/$program is not built"; exit 77; }
+done
+[ -e "$bin/../lib/hone/hone-mpi.so" ] || { echo "skipped: built without MPI"; exit 77; }
+for tool in python3 mpirun; do
+    command -v $tool >/dev/null || { echo "skipped: there is no $tool"; exit 77; }
+done
+
+dir=$(mktemp -d /tmp/hone-e2e-XXXXXX)
+honed=""
+tidy() {
+    [ -z "$honed" ] || kill -KILL "$honed" 2>/dev/null || true
+    for pid in $(group all); do kill -KILL "$pid" 2>/dev/null || true; done
+    rm -rf "$dir"
+}
+trap tidy EXIT
+export TMPDIR=$dir XDG_STATE_HOME=$dir/state XDG_CONFIG_HOME=$dir/config
+unset XDG_RUNTIME_DIR HONE_TO
+python3 "$here/make_tiny.py" "$dir"
+cd "$dir"
+hone=$bin/hone
+two=(--set resources.workers=2 --set resources.threads=1 --set stages.sft.epochs=60
+    --set stages.rm.epochs=3 --set stages.ppo.epochs=3 --set stages.sft.checkpoint_every=50)
+
+fail() {
+    echo "FAILED: $*"
+    for f in out err; do [ ! -s $f ] || { echo "  $f:"; tail -8 $f | sed 's/^/  | /'; }; done
+    tail -25 honed.log | sed 's/^/  honed: /'
+    exit 1
+}
+group() { # process ids: mpirun | rank | all, of our jobs
+    python3 - "$dir" "$1" <<'PY'
+import glob, sys
+where, what = f"hone-worker {sys.argv[1]}/", sys.argv[2]
+for path in glob.glob("/proc/[0-9]*/cmdline"):
+    try:
+        words = open(path, "rb").read().decode(errors="replace").split("\0")
+    except OSError:
+        continue
+    name = words[0].rsplit("/", 1)[-1]
+    if where in " ".join(words) and (what == "all" or
+            name == {"rank": "hone-worker", "mpirun": "mpirun"}[what]):
+        print(path.split("/")[2])
+PY
+}
+state() { "$hone" show "$1" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["state"])'; }
+start_honed() {
+    "$bin/honed" "$@" 2>>honed.log &
+    honed=$!
+    for _ in $(seq 500); do
+        "$hone" ps >/dev/null 2>&1 && return
+        sleep 0.02
+    done
+    fail "honed does not start"
+}
+kill_honed() {
+    kill -KILL "$honed"
+    wait "$honed" 2>/dev/null || true
+    honed=""
+}
+submit() { # RUN [arguments]: its number in $job
+    "$hone" submit job.yaml "${two[@]}" "${@:2}" --out "$1" --json >out 2>err || fail "submit"
+    job=$(python3 -c 'import json; print(json.load(open("out"))["job"]["id"])')
+}
+await() { # SECONDS COMMAND...
+    for _ in $(seq $(($1 * 20))); do
+        "${@:2}" && return
+        sleep 0.05
+    done
+    fail "in vain for $1 s: ${*:2}"
+}
+saved() { compgen -G "$1/sft/checkpoint-*/manifest.json" >/dev/null; }
+ranks_run() { [ "$(group rank | wc -l)" = 2 ]; }
+nobody() { [ -z "$(group all)" ]; }
+same() { # RUN: as the undisturbed one; its events, each once
+    await 120 ended "$job"
+    [ "$(state "$job")" = done ] || fail "job $job is $(state "$job")"
+    nobody || fail "a process is left"
+    for stage in sft rm ppo; do
+        cmp "whole/$stage/final/model.safetensors" "$1/$stage/final/model.safetensors" ||
+            fail "$stage of $1 differs"
+    done
+    "$hone" watch "$job" --after 0 --json >events 2>err || fail "hone watch"
+    python3 - "$1" <<'PY' || fail "the events of $1"
+import json, sys
+events = [json.loads(l) for l in open("events")]
+seqs = [e["seq"] for e in events if "seq" in e]
+assert seqs == list(range(1, len(seqs) + 1)), "a hole or a repeat"
+for stage in ("sft", "rm", "ppo"):
+    got = [json.dumps(e["data"]) for e in events
+           if e["event"] == "metric" and e["stage"] == stage]
+    want = [json.dumps(json.loads(l)) for l in open(f"{sys.argv[1]}/{stage}/metrics.jsonl")]
+    assert len(got) == len(set(got)), (stage, "a point came twice")
+    assert set(want) <= set(got), (stage, "a point is missing")
+PY
+}
+ended() { case $(state "$1") in done | failed | stopped) return 0 ;; esac; return 1; }
+noted() { grep -qE -- "$1" honed.log || fail "\"$1\" is no event"; }
+
+"$hone" run job.yaml "${two[@]}" --out whole >out 2>err || fail "the undisturbed run"
+start_honed
+
+echo "a restarted daemon adopts mpirun"
+submit adopt
+await 60 saved adopt
+before=$(group mpirun)
+kill_honed
+start_honed
+noted "job $job: sft: honed is back, the worker goes on"
+after=$(group mpirun)
+[ "$after" = "$before" ] || grep -q "job $job: stage sft: done" honed.log || fail "another mpirun"
+same adopt
+! grep -q "job $job: .*restart" honed.log || fail "a stage began again"
+
+echo "the daemon dies while the group starts"
+for wait in 0 0.4; do
+    submit "start-$wait"
+    await 20 test -n "$(group mpirun)" || true
+    sleep $wait
+    kill_honed
+    start_honed
+    [ "$(group mpirun | wc -l)" -le 1 ] || fail "two groups"
+    same "start-$wait"
+done
+
+echo "mpirun is killed while the daemon is down"
+submit orphans
+await 60 saved orphans
+victim=$(group mpirun)
+kill_honed
+kill -KILL "$victim" || fail "mpirun was gone already"
+start_honed
+same orphans
+
+echo "a rank is stopped while the daemon is down"
+submit frozen
+await 60 saved frozen
+victim=$(group rank | tail -1)
+kill -STOP "$victim"
+kill_honed
+sleep 3
+start_honed
+same frozen
+noted "job $job: sft: .*restart 1 of"
+
+echo "a rank is stopped under its eyes: named, ended, started again"
+submit stopped
+await 60 saved stopped
+victim=$(group rank | tail -1)
+kill -STOP "$victim"
+since=$SECONDS
+same stopped
+[ $((SECONDS - since)) -lt 90 ] || fail "it took $((SECONDS - since)) s"
+noted "job $job: sft: rank [01] on [^ ]* .*(pid|process) $victim.*step [0-9]+.*restart 1 of 3"
+
+echo "a rank that lags is named, and goes on"
+submit slow --set stages.sft.epochs=100000 --set stages.sft.log_every=1000 \
+    --set stages.sft.eval_every=100000 --set stages.sft.checkpoint_every=100000
+await 20 ranks_run
+await 60 eval '[ "$("$hone" show "$job" --json |
+    python3 -c "import json,sys; print(json.load(sys.stdin)[\"stages\"][0].get(\"progress\", {}).get(\"phase\"))")" = train ]'
+victim=$(group rank | tail -1)
+python3 - "$victim" <<'PY' || fail "the rank that lags has ended"
+import os, signal, sys, time
+until = time.time() + 45 # stopped three quarters of the time, for a tenth of a second each
+while time.time() < until:
+    os.kill(int(sys.argv[1]), signal.SIGSTOP)
+    time.sleep(0.15)
+    os.kill(int(sys.argv[1]), signal.SIGCONT)
+    time.sleep(0.05)
+PY
+"$hone" watch "$job" --after 0 --json >events 2>/dev/null &
+watch=$!
+sleep 1
+kill $watch
+grep -qE "rank [01] on [^ ]* \(pid $victim\) lags: the others waited for it [0-9]+ % of 20 s" events ||
+    fail "it is no event"
+"$hone" cancel "$job" --now >/dev/null
+await 30 ended "$job"
+
+echo "a rank is killed: its budget, and no more"
+submit killed
+for _ in 1 2 3; do
+    await 60 ranks_run
+    kill -KILL "$(group rank | tail -1)" 2>/dev/null || true
+    await 30 eval '! ranks_run'
+done
+await 60 ended "$job"
+[ "$(state "$job")" = failed ] || same killed # it got further in between
+noted "job $job: sft: .*restart 1 of 2"
+nobody || fail "a process is left"
+
+echo "a configuration that is wrong at the start of the stage is not tried again"
+cp job.yaml gone.yaml
+cp train.jsonl gone.jsonl
+sed -i 's/train.jsonl/gone.jsonl/' gone.yaml
+"$hone" submit gone.yaml "${two[@]}" --out gone --json >out 2>err || fail "submit"
+job=$(python3 -c 'import json; print(json.load(open("out"))["job"]["id"])')
+rm gone.jsonl
+if await 60 ended "$job" && [ "$(state "$job")" = failed ]; then
+    ! grep -q "job $job: .*restart" honed.log || fail "wrong input was tried again"
+fi
+kill -TERM "$honed"
+wait "$honed" || fail "honed: exit status $?"
+honed=""
+echo "groups: all well"
