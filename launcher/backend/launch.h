@@ -27,11 +27,11 @@ struct launch_request {
     const char *authority;      /* certificate file that the daemon's is checked against */
     unsigned long long job;
     unsigned attempt;
-    const char *status;       /* file the worker leaves its exit status in; NULL: none */
+    const char *status;        /* file the worker leaves its exit status in; NULL: none */
     unsigned long long memory; /* bytes each rank may use on this machine; 0: no limit */
-    int orphan_stop;          /* the worker stops when the daemon has gone */
-    const char *gpus;         /* numbers "0,2" of the GPUs it may use; NULL: as we may */
-    const char *const *slurm; /* options of srun, checked; for the slurm back end */
+    int orphan_stop;           /* the worker stops when the daemon has gone */
+    const char *gpus;          /* numbers "0,2" of the GPUs it may use; NULL: as we may */
+    const char *const *slurm;  /* options of srun, checked; for the slurm back end */
     size_t n_slurm;
 };
 

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # SIGKILL of the daemon, a worker and the watching client at random times, over RUNS jobs
-# (40) of WORKERS ranks (1; with more, mpirun is among the victims): every job ends in the
-# same bits as an undisturbed one, its watcher has each event once, and no process is left.
+# (40) of WORKERS ranks (1, and each eighth job 2; with more than one mpirun is among the
+# victims): every job ends in the same bits as an undisturbed one, its watcher has each
+# event once, and no process is left.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 bin=${HONE_BIN:?the folder of hone, honed and hone-worker}
 runs=${RUNS:-40}
-ranks=${WORKERS:-1}
+mpi=$bin/../lib/hone/hone-mpi.so
 for program in hone honed hone-worker; do
     [ -x "$bin/$program" ] || { echo "skipped: $bin/$program is not built"; exit 77; }
 done
-[ "$ranks" = 1 ] || [ -e "$bin/../lib/hone/hone-mpi.so" ] || { echo "skipped: built without MPI"; exit 77; }
+[ "${WORKERS:-1}" = 1 ] || [ -e "$mpi" ] || { echo "skipped: built without MPI"; exit 77; }
 command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
 
 dir=$(mktemp -d /tmp/hone-e2e-XXXXXX)
@@ -27,7 +28,7 @@ python3 "$here/make_tiny.py" "$dir"
 cd "$dir"
 hone=$bin/hone
 set=(--set stages.sft.epochs=8 --set stages.rm.epochs=3 --set stages.ppo.epochs=4)
-[ "$ranks" = 1 ] || set+=(--set "resources.workers=$ranks" --set resources.threads=1)
+one=("${set[@]}")
 RANDOM=${SEED:-1}
 
 fail() {
@@ -71,10 +72,20 @@ PY
     watch=$!
 }
 
-"$hone" run job.yaml "${set[@]}" --out whole >/dev/null 2>&1
+ranks_of() { # RUN: how many, in $ranks, and the job's settings in $set
+    ranks=${WORKERS:-1}
+    [ -z "${WORKERS:-}" ] && [ $(($1 % 8)) = 0 ] && [ -e "$mpi" ] && ranks=2
+    set=("${one[@]}")
+    [ "$ranks" = 1 ] || set+=(--set "resources.workers=$ranks" --set resources.threads=1)
+}
+for run in 1 8; do
+    ranks_of $run
+    [ -d "whole-$ranks" ] || "$hone" run job.yaml "${set[@]}" --out "whole-$ranks" >/dev/null 2>&1
+done
 start_honed
 kills=0
 for run in $(seq "$runs"); do
+    ranks_of "$run"
     job=$("$hone" submit job.yaml "${set[@]}" --out "run-$run" --json |
         python3 -c 'import json,sys; print(json.load(sys.stdin)["job"]["id"])')
     losses=0
@@ -107,7 +118,7 @@ for run in $(seq "$runs"); do
     wait "$watch" || fail "hone watch: exit status $?"
     [ -z "$(workers)" ] || fail "a worker is left"
     for stage in sft rm ppo; do
-        cmp "whole/$stage/final/model.safetensors" \
+        cmp "whole-$ranks/$stage/final/model.safetensors" \
             "run-$run/$stage/final/model.safetensors" || fail "$stage differs"
     done
     python3 - "run-$run" <<'PY' || fail "events"
@@ -131,4 +142,4 @@ done
 kill -TERM "$honed"
 wait "$honed" || fail "honed: exit status $?"
 honed=
-echo "daemon kills: $runs runs of $ranks ranks, $kills kills: all well"
+echo "daemon kills: $runs runs, $kills kills: all well"

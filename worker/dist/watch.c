@@ -111,7 +111,8 @@ static void look_for_lag(struct watch *t)
 
         if (atomic_load(&r->left) || !is_training(atomic_load(&r->phase)))
             return;
-        if (atomic_load(&r->waits))
+        /* Who does not run may look like one who waits: what he waited for has come. */
+        if (atomic_load(&r->waits) && t->seen[i].silent <= 1)
             continue;
         who = i;
         working++;

@@ -54,8 +54,9 @@ static void test_says(void **state)
 
     (void)state;
     lag_say(text, sizeof text, 3, "h2", 77, 0.618, 11, COMM_BACKWARD);
-    assert_string_equal(text, "rank 3 on h2 (pid 77) lags: the others waited for it 62 % of "
-                              "20 s, last at step 12, backward");
+    assert_string_equal(text,
+                        "rank 3 on h2 (pid 77) lags: the others waited for it 62 % of "
+                        "20 s, last at step 12, backward");
     lag_say(text, sizeof text, 3, "h2", 77, 0.618, 11, 1000);
     assert_non_null(strstr(text, "step 12, working"));
 }
