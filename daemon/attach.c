@@ -15,6 +15,7 @@
 #include "daemon/event.h"
 #include "daemon/notify.h"
 #include "daemon/plan.h"
+#include "daemon/retain.h"
 #include "daemon/uplink.h"
 
 enum { KEY_DIGITS = 32, ATTEMPT_MAX = 1000000, NAME_MAX_ = 255, WORKERS_MAX = 1024 };
@@ -113,8 +114,11 @@ static int create(struct rpc_call *call, const char *id, const Hone__V1__AttachR
 {
     struct daemon *d = call->d;
     struct job *j = job_new();
-    int rc = j ? fill(j, call, id, in, e) : err_set(e, ERR_NOMEM, "out of memory");
+    int rc = j ? retain_check(d, call->who.user, 0, e)
+               : err_set(e, ERR_NOMEM, "out of memory for a job");
 
+    if (!rc)
+        rc = fill(j, call, id, in, e);
     if (!rc)
         rc = daemon_add_jobs(d, &j, 1, e);
     if (rc) {
