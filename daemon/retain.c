@@ -136,7 +136,7 @@ static void forget(struct daemon *d)
     const struct limits *l = &d->limits;
     double before = l->keep_seconds > 0 ? clock_wall() - l->keep_seconds : 0;
     uint64_t id[FORGET_MAX];
-    size_t n = 0;
+    size_t n = 0, gone = 0;
     struct err e;
 
     if (!l->keep_jobs && l->keep_seconds <= 0)
@@ -149,14 +149,14 @@ static void forget(struct daemon *d)
         if (!j || !job_ended(j) || j->unsaved)
             continue;
         event_remove_journal(d, j);
-        if (store_remove_job(d->store, id[i], &e)) {
-            log_error("job %llu: %s", (unsigned long long)id[i], e.msg);
-            break;
-        }
         daemon_forget_job(d, j);
+        id[gone++] = id[i];
     }
-    if (n)
-        log_info("%zu jobs that had ended are forgotten", n);
+    /* All at once: each transaction waits for the disk. */
+    if (gone && store_remove_jobs(d->store, id, gone, &e))
+        log_error("jobs that have ended: %s", e.msg);
+    else if (gone)
+        log_info("%zu jobs that had ended are forgotten", gone);
 }
 
 static void tell(struct daemon *d)

@@ -415,16 +415,23 @@ static int delete_rows(struct store *s, const char *sql, uint64_t id, struct err
     return finish(s, q, e);
 }
 
-int store_remove_job(struct store *s, uint64_t id, struct err *e)
+int store_remove_jobs(struct store *s, const uint64_t *id, size_t n, struct err *e)
 {
     int rc = begin(s, e);
 
     if (rc)
         return rc;
-    rc = delete_rows(s, "DELETE FROM stage WHERE job = ?", id, e);
-    if (!rc)
-        rc = delete_rows(s, "DELETE FROM job WHERE id = ?", id, e);
+    for (size_t i = 0; !rc && i < n; i++) {
+        rc = delete_rows(s, "DELETE FROM stage WHERE job = ?", id[i], e);
+        if (!rc)
+            rc = delete_rows(s, "DELETE FROM job WHERE id = ?", id[i], e);
+    }
     return conclude(s, rc, e);
+}
+
+int store_remove_job(struct store *s, uint64_t id, struct err *e)
+{
+    return store_remove_jobs(s, &id, 1, e);
 }
 
 int store_backup(struct store *s, const char *path, struct err *e)

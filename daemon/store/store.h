@@ -31,6 +31,7 @@ int store_add_jobs(struct store *s, struct job *const *list, size_t n, struct er
 int store_add_job(struct store *s, struct job *j, struct err *e);
 /* Everything about a job and its stages that may change. */
 int store_save_job(struct store *s, const struct job *j, struct err *e);
+int store_remove_jobs(struct store *s, const uint64_t *id, size_t n, struct err *e);
 int store_remove_job(struct store *s, uint64_t id, struct err *e);
 
 /* Jobs as they were saved, each to be freed with job_free(). */
