@@ -62,7 +62,7 @@ hone_script_tests(lint quick)
 hone_script_tests(e2e slow)
 hone_script_tests(count slow)
 # Whole programs with limits in seconds: not beside other tests.
-foreach(test e2e_hone_run e2e_daemon e2e_bad_input e2e_predict e2e_wire e2e_elsewhere e2e_report e2e_far e2e_groups e2e_confine unit_daemon_honed
+foreach(test e2e_hone_run e2e_daemon e2e_bad_input e2e_predict e2e_wire e2e_elsewhere e2e_report e2e_far e2e_groups e2e_confine e2e_report_slurm unit_daemon_honed
     stage_resume e2e_ranks e2e_hosts)
     if(TEST ${test})
         set_tests_properties(${test} PROPERTIES RUN_SERIAL TRUE)
