@@ -85,9 +85,9 @@ grep -qE "^hone: h[12] \(ranks [0-9]+ to [0-9]+; rank [0-9]+, pid [0-9]+, was at
     fail "who was lost is not named"
 grep -qF "go on from the newest checkpoint with --resume" err || fail "no mend"
 for _ in $(seq 75); do
-    pgrep -f -- "hone-worker job.yaml --out cut " >/dev/null || break
+    pgrep -f -- "$bin/hone-worker job.yaml --out cut " >/dev/null || break
     sleep 0.2
 done
-if pgrep -f -- "hone-worker job.yaml --out cut " >/dev/null; then fail "orphans"; fi
+if pgrep -f -- "$bin/hone-worker job.yaml --out cut " >/dev/null; then fail "orphans"; fi
 ls cut/sft/checkpoint-* >/dev/null || fail "no checkpoint to go on from"
 echo "all is well"

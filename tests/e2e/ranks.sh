@@ -132,7 +132,7 @@ long=(--stage sft --set stages.sft.epochs=100000 --set stages.sft.log_every=1000
     --set stages.sft.eval_every=1000000 --set stages.sft.checkpoint_every=20)
 
 pid_of_rank() { # RUN RANK
-    for p in $(pgrep -f -- "hone-worker job.yaml --out $1 "); do
+    for p in $(pgrep -f -- "$bin/hone-worker job.yaml --out $1 "); do
         tr '\0' '\n' <"/proc/$p/environ" 2>/dev/null |
             grep -qx "OMPI_COMM_WORLD_RANK=$2" && echo "$p" && return
     done
@@ -156,7 +156,7 @@ lose() {
     says_once "rank $3 on $(hostname) (pid $pid) $5"
     says "go on from the newest checkpoint with --resume"
     sleep 0.3
-    if pgrep -f -- "hone-worker job.yaml --out $1 " >/dev/null; then fail "orphans"; fi
+    if pgrep -f -- "$bin/hone-worker job.yaml --out $1 " >/dev/null; then fail "orphans"; fi
 }
 lose killed KILL 1 15 "was killed or crashed at step"
 lose first KILL 0 15 "was killed or crashed at step"
