@@ -2,14 +2,8 @@
 #include <stdio.h>
 
 #include "base/str.h"
-#include "launcher/remote.h"
+#include "launcher/query.h"
 #include "launcher/verb.h"
-#include "proto/message.h"
-
-struct options {
-    const char *to;
-    int json;
-};
 
 static const char *number(char *buf, size_t n, int has, double x, const char *format)
 {
@@ -66,54 +60,40 @@ static void print_node(const Hone__V1__Node *m)
         print_rank(m->ranks[i]);
 }
 
-static int nodes(const struct options *o, struct err *e)
+static int fill(const struct query_options *o, union query_request *m, struct err *e)
 {
-    Hone__V1__NodesRequest m = HONE__V1__NODES_REQUEST__INIT;
-    const Hone__V1__NodeList *list;
-    ProtobufCMessage *reply = NULL;
-    struct client *c = NULL;
-    int rc = remote_open(&c, o->to, e);
+    (void)o;
+    (void)e;
+    hone__v1__nodes_request__init(&m->nodes);
+    return 0;
+}
 
-    if (!rc)
-        rc = remote_call(c, "Nodes", &m.base, &hone__v1__node_list__descriptor, &reply, e);
-    if (!rc && o->json) {
-        rc = remote_print_json(reply, e);
-    } else if (!rc) {
-        list = (Hone__V1__NodeList *)reply;
-        printf("%-20s  %-10s  %-19s  %-9s  %6s  %s\n", "HOST", "CORES", "MEMORY PLANNED",
-               "FREE", "LOAD", "HEARD");
-        for (size_t i = 0; i < list->n_nodes; i++)
-            print_node(list->nodes[i]);
-    }
-    if (reply)
-        message_free(reply);
-    client_close(c);
-    return rc;
+static void print(struct client *c, const ProtobufCMessage *reply)
+{
+    const Hone__V1__NodeList *list = (const Hone__V1__NodeList *)reply;
+
+    (void)c;
+    printf("%-20s  %-10s  %-19s  %-9s  %6s  %s\n", "HOST", "CORES", "MEMORY PLANNED",
+           "FREE", "LOAD", "HEARD");
+    for (size_t i = 0; i < list->n_nodes; i++)
+        print_node(list->nodes[i]);
 }
 
 static int run(int argc, char **argv)
 {
-    static const struct arg_flag flags[] = {REMOTE_FLAGS(struct options), ARG_END};
-    static const struct arg_spec spec = {
-        "hone nodes",
-        "[--to DAEMON] [--json]",
-        "The machines that a daemon knows of: its own, with the cores and the memory that\n"
-        "it gives, and those that ranks report from; GPUs and who uses them.",
-        flags,
-        0,
-        0,
-        0};
-    struct options o = {0};
-    struct err e;
-    int rc = args_parse(&spec, argc, argv, &o, &e);
+    static const struct arg_flag flags[] = {REMOTE_FLAGS(struct query_options), ARG_END};
+    static const struct query q = {
+        {"hone nodes", "[--to DAEMON] [--json]",
+         "The machines that a daemon knows of: its own, with the cores and the memory "
+         "that\n"
+         "it gives, and those that ranks report from; GPUs and who uses them.",
+         flags, 0, 0, 0},
+        "Nodes",
+        &hone__v1__node_list__descriptor,
+        fill,
+        print};
 
-    if (rc == ARGS_HELP)
-        return 0;
-    if (!rc)
-        rc = nodes(&o, &e);
-    if (rc)
-        err_print(&e, "hone");
-    return err_exit_status(rc);
+    return query_run(&q, argc, argv);
 }
 
 const struct verb verb_nodes = {"nodes", "machines, their cores and GPUs, who uses them",

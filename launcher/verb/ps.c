@@ -1,17 +1,10 @@
 /* hone ps: jobs of a daemon, newest first. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "launcher/jobs.h"
-#include "launcher/remote.h"
+#include "launcher/query.h"
 #include "launcher/verb.h"
 #include "proto/message.h"
-
-struct options {
-    const char *to, *limit;
-    struct arg_list state;
-    int json;
-};
 
 /* Limits of the daemon that are near; nothing hangs on it. */
 static void warn(struct client *c)
@@ -31,60 +24,41 @@ static void warn(struct client *c)
     message_free(m);
 }
 
-static int list(const struct options *o, struct err *e)
+static int fill(const struct query_options *o, union query_request *m, struct err *e)
 {
-    Hone__V1__ListRequest m = HONE__V1__LIST_REQUEST__INIT;
-    ProtobufCMessage *reply = NULL;
-    struct client *c = NULL;
     long limit = 50;
     int rc = args_long("--limit", o->limit, 1, 1000, &limit, e);
 
-    m.states = (char **)(uintptr_t)o->state.item;
-    m.n_states = (size_t)o->state.n;
-    m.has_limit = 1;
-    m.limit = (uint32_t)limit;
-    if (!rc)
-        rc = remote_open(&c, o->to, e);
-    if (!rc)
-        rc = remote_call(c, "List", &m.base, &hone__v1__job_list__descriptor, &reply, e);
-    if (!rc && o->json)
-        rc = remote_print_json(reply, e);
-    else if (!rc)
-        jobs_print_table(stdout, (Hone__V1__JobList *)reply);
-    if (!rc && !o->json)
-        warn(c);
-    if (reply)
-        message_free(reply);
-    client_close(c);
+    hone__v1__list_request__init(&m->list);
+    m->list.states = (char **)(uintptr_t)o->state.item;
+    m->list.n_states = (size_t)o->state.n;
+    m->list.has_limit = 1;
+    m->list.limit = (uint32_t)limit;
     return rc;
+}
+
+static void print(struct client *c, const ProtobufCMessage *reply)
+{
+    jobs_print_table(stdout, (const Hone__V1__JobList *)reply);
+    warn(c);
 }
 
 static int run(int argc, char **argv)
 {
     static const struct arg_flag flags[] = {
         ARG_LIST("--state", "queued|running|pausing|paused|stopping|done|failed|stopped",
-                 "only these (repeatable)", struct options, state),
-        ARG_VALUE("--limit", "N", "at most so many (50)", struct options, limit),
-        REMOTE_FLAGS(struct options), ARG_END};
-    static const struct arg_spec spec = {
-        "hone ps",
-        "[--state STATE]... [--limit N] [--to DAEMON] [--json]",
-        "Jobs of a daemon, newest first.",
-        flags,
-        0,
-        0,
-        0};
-    struct options o = {0};
-    struct err e;
-    int rc = args_parse(&spec, argc, argv, &o, &e);
+                 "only these (repeatable)", struct query_options, state),
+        ARG_VALUE("--limit", "N", "at most so many (50)", struct query_options, limit),
+        REMOTE_FLAGS(struct query_options), ARG_END};
+    static const struct query q = {{"hone ps",
+                                    "[--state STATE]... [--limit N] [--to DAEMON] [--json]",
+                                    "Jobs of a daemon, newest first.", flags, 0, 0, 0},
+                                   "List",
+                                   &hone__v1__job_list__descriptor,
+                                   fill,
+                                   print};
 
-    if (rc == ARGS_HELP)
-        return 0;
-    if (!rc)
-        rc = list(&o, &e);
-    if (rc)
-        err_print(&e, "hone");
-    return err_exit_status(rc);
+    return query_run(&q, argc, argv);
 }
 
 const struct verb verb_ps = {"ps", "jobs of a daemon", run};

@@ -2,33 +2,12 @@
 # What a hostile or hurried user does to the real programs: each wrong job, data file,
 # checkpoint and folder is refused with exit status 2, one line "hone: what: where: why",
 # and no folder left behind; what fails in the middle ends with 1 and can be resumed.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-bin=${HONE_BIN:?the folder of hone, honed and hone-worker}
-for program in hone honed hone-worker; do
-    [ -x "$bin/$program" ] || { echo "skipped: $bin/$program is not built"; exit 77; }
-done
-command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
-
-dir=$(mktemp -d /tmp/hone-bad-XXXXXX)
+. "$(dirname "$0")/common.sh"
 mounted=
-cleanup() {
+tidy_more() {
     [ -z "$mounted" ] || umount "$mounted" || true
-    rm -rf "$dir"
 }
-trap cleanup EXIT
-export TMPDIR=$dir
-unset XDG_RUNTIME_DIR
 python3 "$here/make_tiny.py" "$dir"
-cd "$dir"
-hone=$bin/hone
-worker=$bin/hone-worker
-
-fail() {
-    echo "FAILED: $*"
-    [ -f err ] && head -40 err | cut -c1-300 | sed 's/^/  | /'
-    exit 1
-}
 
 # expect STATUS COMMAND...: its exit status; out, err: what it said.
 expect() {
@@ -37,8 +16,6 @@ expect() {
     timeout 60 "$@" >out 2>err </dev/null || got=$?
     [ "$got" = "$want" ] || fail "exit status $got, not $want: $*"
 }
-
-says() { grep -qF -- "$1" err || fail "\"$1\" was not said"; }
 
 well_formed() {
     head -1 err | grep -q '^hone: ' || fail "the first line is no \"hone: what\""

@@ -2,33 +2,12 @@
 # resources.precision with the real worker and a tiny model: a run in bf16 does not depend on
 # threads, goes on bit for bit from a checkpoint that pins it, begins PPO with ratio 1, and
 # says everywhere what it was; predict and eval take --precision.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
-[ -x "$worker" ] || { echo "skipped: $worker is not built"; exit 77; }
-command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
-
-dir=$(mktemp -d /tmp/hone-bf16-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
+. "$(dirname "$0")/common.sh"
 export XDG_CACHE_HOME=$dir/cache
 python3 "$here/make_tiny.py" "$dir" --rows 48
-cd "$dir"
 bf16="--set resources.precision=bf16"
 cuts="--set stages.sft.checkpoint_every=2 --set stages.rm.checkpoint_every=2
     --set stages.ppo.checkpoint_every=2 --set stages.ppo.log_every=1"
-
-fail() {
-    echo "FAILED: $*"
-    [ -f err ] && sed 's/^/  | /' err
-    exit 1
-}
-
-expect() { # STATUS COMMAND...
-    local want=$1 got=0
-    shift
-    "$@" >out 2>err || got=$?
-    [ "$got" = "$want" ] || fail "exit status $got, not $want: $*"
-}
 
 says() { grep -qF -- "$1" "$2" || fail "\"$1\" was not said"; }
 

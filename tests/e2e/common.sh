@@ -25,11 +25,13 @@ need "$bin/hone" "$bin/honed" "$bin/hone-worker" python3
 
 dir=$(mktemp -d /tmp/hone-e2e-XXXXXX)
 honed=
-workers() { # process ids of our hone-workers, of those whose arguments match $1
-    local pid
-    for pid in $(cd /proc && echo [0-9]*); do
-        { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null |
-            grep -q "hone-worker $dir/.*${1:-}" && echo "$pid"
+workers() { # process ids of our hone-workers, of a stage $1
+    local file words
+    for file in /proc/[0-9]*/cmdline; do
+        { mapfile -d '' -t words <"$file"; } 2>/dev/null || continue
+        [[ ${words[*]} == *"hone-worker $dir/"*"${1:+--stage $1}"* ]] || continue
+        file=${file#/proc/}
+        echo "${file%/cmdline}"
     done
     return 0
 }

@@ -2,83 +2,10 @@
 # A long-lived honed with the real programs and a tiny model: jobs side by side, paused and
 # resumed in PPO, daemon and workers killed and stopped meanwhile; everything ends in the
 # same bits as a run that nobody disturbed, and a watcher misses and repeats nothing.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-bin=${HONE_BIN:?the folder of hone, honed and hone-worker}
-for program in hone honed hone-worker; do
-    [ -x "$bin/$program" ] || { echo "skipped: $bin/$program is not built"; exit 77; }
-done
-command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
-
-dir=$(mktemp -d /tmp/hone-e2e-XXXXXX)
-honed=
-tidy() {
-    [ -z "$honed" ] || kill -KILL "$honed" 2>/dev/null || true
-    for pid in $(workers); do kill -KILL "$pid" 2>/dev/null || true; done
-    rm -rf "$dir"
-}
-trap tidy EXIT
-export TMPDIR=$dir XDG_STATE_HOME=$dir/state XDG_CONFIG_HOME=$dir/config
-unset XDG_RUNTIME_DIR HONE_TO
+. "$(dirname "$0")/common.sh"
 python3 "$here/make_tiny.py" "$dir"
-cd "$dir"
-hone=$bin/hone
 long=(--set stages.sft.epochs=30 --set stages.rm.epochs=8 --set stages.ppo.epochs=24)
 
-fail() {
-    echo "FAILED: $*"
-    [ -f err ] && sed 's/^/  | /' err
-    [ -f honed.log ] && tail -20 honed.log | sed 's/^/  honed: /'
-    exit 1
-}
-expect() { # STATUS COMMAND...
-    local want=$1 got=0
-    shift
-    "$@" >out 2>err || got=$?
-    [ "$got" = "$want" ] || fail "exit status $got, not $want: $*"
-}
-says() { grep -qF -- "$1" err || fail "\"$1\" was not said"; }
-prints() { grep -qF -- "$1" out || { cat out; fail "\"$1\" was not printed"; }; }
-await() { # FILE, or a pattern
-    for _ in $(seq 1500); do
-        compgen -G "$1" >/dev/null && return
-        sleep 0.02
-    done
-    fail "$1 does not come"
-}
-workers() { # process ids of our hone-workers, of a stage $1
-    local file words
-    for file in /proc/[0-9]*/cmdline; do
-        { mapfile -d '' -t words <"$file"; } 2>/dev/null || continue
-        [[ ${words[*]} == *"hone-worker $dir/"*"${1:+--stage $1}"* ]] || continue
-        file=${file#/proc/}
-        echo "${file%/cmdline}"
-    done
-    return 0
-}
-state() { "$hone" show "$1" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["state"])'; }
-await_state() { # JOB STATE SECONDS
-    for _ in $(seq $(($3 * 10))); do
-        [ "$(state "$1")" = "$2" ] && return
-        sleep 0.1
-    done
-    "$hone" show "$1"
-    fail "job $1 is $(state "$1"), not $2"
-}
-start_honed() { # OPTIONS
-    "$bin/honed" "$@" >>honed.log 2>&1 &
-    honed=$!
-    for _ in $(seq 250); do
-        "$hone" ps >/dev/null 2>&1 && return
-        sleep 0.02
-    done
-    fail "honed does not start"
-}
-kill_honed() {
-    kill -KILL "$honed"
-    wait "$honed" 2>/dev/null || true
-    honed=
-}
 same() {
     local f
     for f in sft rm ppo; do

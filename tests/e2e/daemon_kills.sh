@@ -3,56 +3,15 @@
 # (40) of WORKERS ranks (1, and each eighth job 2; with more than one mpirun is among the
 # victims): every job ends in the same bits as an undisturbed one, its watcher has each
 # event once, and no process is left.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-bin=${HONE_BIN:?the folder of hone, honed and hone-worker}
+. "$(dirname "$0")/common.sh"
 runs=${RUNS:-40}
 mpi=$bin/../lib/hone/hone-mpi.so
-for program in hone honed hone-worker; do
-    [ -x "$bin/$program" ] || { echo "skipped: $bin/$program is not built"; exit 77; }
-done
-[ "${WORKERS:-1}" = 1 ] || [ -e "$mpi" ] || { echo "skipped: built without MPI"; exit 77; }
-command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
-
-dir=$(mktemp -d /tmp/hone-e2e-XXXXXX)
-honed=
-tidy() {
-    [ -z "$honed" ] || kill -KILL "$honed" 2>/dev/null || true
-    for pid in $(workers); do kill -KILL "$pid" 2>/dev/null || true; done
-    rm -rf "$dir"
-}
-trap tidy EXIT
-export TMPDIR=$dir XDG_STATE_HOME=$dir/state XDG_CONFIG_HOME=$dir/config
-unset XDG_RUNTIME_DIR HONE_TO
+[ "${WORKERS:-1}" = 1 ] || [ -e "$mpi" ] || skip "built without MPI"
 python3 "$here/make_tiny.py" "$dir"
-cd "$dir"
-hone=$bin/hone
 set=(--set stages.sft.epochs=8 --set stages.rm.epochs=3 --set stages.ppo.epochs=4)
 one=("${set[@]}")
 RANDOM=${SEED:-1}
 
-fail() {
-    echo "FAILED: run $run: $*"
-    tail -30 honed.log | sed 's/^/  honed: /'
-    exit 1
-}
-workers() {
-    local pid
-    for pid in $(cd /proc && echo [0-9]*); do
-        { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null |
-            grep -q "hone-worker $dir/" && echo "$pid"
-    done
-    return 0
-}
-start_honed() {
-    "$bin/honed" >>honed.log 2>&1 &
-    honed=$!
-    for _ in $(seq 500); do
-        "$hone" ps >/dev/null 2>&1 && return
-        sleep 0.02
-    done
-    fail "honed does not start"
-}
 start_watch() { # goes on where the last one was
     local after
     after=$(python3 -c '
@@ -115,13 +74,13 @@ for run in $(seq "$runs"); do
         esac
         kills=$((kills + 1))
     done
-    wait "$watch" || fail "hone watch: exit status $?"
-    [ -z "$(workers)" ] || fail "a worker is left"
+    wait "$watch" || fail "run $run: hone watch: exit status $?"
+    [ -z "$(workers)" ] || fail "run $run: a worker is left"
     for stage in sft rm ppo; do
         cmp "whole-$ranks/$stage/final/model.safetensors" \
-            "run-$run/$stage/final/model.safetensors" || fail "$stage differs"
+            "run-$run/$stage/final/model.safetensors" || fail "run $run: $stage differs"
     done
-    python3 - "run-$run" <<'PY' || fail "events"
+    python3 - "run-$run" <<'PY' || fail "run $run: events"
 import json, sys
 events = [json.loads(l) for l in open("events")]
 events = [e for e in events if "seq" in e]

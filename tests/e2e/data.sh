@@ -1,30 +1,7 @@
 #!/usr/bin/env bash
 # hone tokenize and hone data show | prefer | export with the real worker and a tiny model.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
-[ -x "$worker" ] || { echo "skipped: $worker is not built"; exit 77; }
-command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
-
-dir=$(mktemp -d /tmp/hone-data-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
+. "$(dirname "$0")/common.sh"
 python3 "$here/make_tiny.py" "$dir"
-cd "$dir"
-
-fail() {
-    echo "FAILED: $*"
-    [ -f err ] && sed 's/^/  | /' err
-    exit 1
-}
-
-expect() { # STATUS COMMAND...
-    local want=$1 got=0
-    shift
-    "$@" >out 2>err || got=$?
-    [ "$got" = "$want" ] || fail "exit status $got, not $want: $*"
-}
-
-says() { grep -qF -- "$1" err || fail "\"$1\" was not said"; }
 
 model=$(python3 -c 'import re; print(re.search(r"^model: *(\S+)", open("job.yaml").read(), re.M)[1])')
 

@@ -2,48 +2,10 @@
 # hone run with the real programs and a tiny model: a whole job, then every process killed
 # in turn, ctrl-C, two runs in one folder; what is resumed ends in the same bits as a run
 # that nobody disturbed.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-bin=${HONE_BIN:?the folder of hone, honed and hone-worker}
-for program in hone honed hone-worker; do
-    [ -x "$bin/$program" ] || { echo "skipped: $bin/$program is not built"; exit 77; }
-done
-command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
-
-dir=$(mktemp -d /tmp/hone-e2e-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
-export TMPDIR=$dir
-unset XDG_RUNTIME_DIR
+. "$(dirname "$0")/common.sh"
 python3 "$here/make_tiny.py" "$dir"
-cd "$dir"
-hone=$bin/hone
 # More steps for the runs that are disturbed; some milliseconds each.
 long=(--set stages.sft.epochs=12 --set stages.rm.epochs=4 --set stages.ppo.epochs=4)
-
-fail() {
-    echo "FAILED: $*"
-    [ -f err ] && sed 's/^/  | /' err
-    exit 1
-}
-
-# expect STATUS COMMAND...: its exit status; out, err: what it said.
-expect() {
-    local want=$1 got=0
-    shift
-    "$@" >out 2>err || got=$?
-    [ "$got" = "$want" ] || fail "exit status $got, not $want: $*"
-}
-
-says() { grep -qF -- "$1" err || fail "\"$1\" was not said"; }
-
-# Wait at most 10 s for a file.
-await() {
-    for _ in $(seq 500); do
-        [ -e "$1" ] && return
-        sleep 0.02
-    done
-    fail "$1 does not come"
-}
 
 gone() { # PID SECONDS
     for _ in $(seq $(($2 * 50))); do

@@ -1,31 +1,8 @@
 #!/usr/bin/env bash
 # hone predict and hone eval with the real worker and a tiny model: order, bad lines, answers
 # before the input ends, pairs of formats, numbers that agree with what the run measured.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
-[ -x "$worker" ] || { echo "skipped: $worker is not built"; exit 77; }
-command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
-
-dir=$(mktemp -d /tmp/hone-predict-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
+. "$(dirname "$0")/common.sh"
 python3 "$here/make_tiny.py" "$dir"
-cd "$dir"
-
-fail() {
-    echo "FAILED: $*"
-    [ -f err ] && sed 's/^/  | /' err
-    exit 1
-}
-
-expect() { # STATUS COMMAND...
-    local want=$1 got=0
-    shift
-    "$@" >out 2>err || got=$?
-    [ "$got" = "$want" ] || fail "exit status $got, not $want: $*"
-}
-
-says() { grep -qF -- "$1" err || fail "\"$1\" was not said"; }
 
 "$worker" job.yaml --out run >/dev/null 2>err || fail "the run"
 model=run/sft/final

@@ -4,53 +4,9 @@
 # and values, which belong together; the report shows them, one curve a seed, and no blanks.
 # A long-lived honed: of a killed worker its own seed alone is begun again; a seed that
 # fails is named, the others finish, and a retry completes the whole.
-set -euo pipefail
-bin=${HONE_BIN:?}
-here=$(cd "$(dirname "$0")" && pwd)
-dir=$(mktemp -d /tmp/hone-e2e-XXXXXX)
-honed=
-tidy() {
-    [ -z "$honed" ] || kill -KILL "$honed" 2>/dev/null || true
-    for pid in $(workers); do kill -KILL "$pid" 2>/dev/null || true; done
-    rm -rf "$dir"
-}
-trap tidy EXIT
-export TMPDIR=$dir XDG_STATE_HOME=$dir/state XDG_CONFIG_HOME=$dir/config
-unset XDG_RUNTIME_DIR HONE_TO
+. "$(dirname "$0")/common.sh"
 python3 "$here/make_tiny.py" "$dir" >/dev/null
-cd "$dir"
-hone=$bin/hone
 
-fail() {
-    echo "FAILED: $*"
-    [ -f out ] && sed 's/^/  | /' out
-    exit 1
-}
-workers() { # process ids of our hone-workers, of stage $1
-    local pid
-    for pid in $(cd /proc && echo [0-9]*); do
-        { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null |
-            grep -q "hone-worker $dir/.*${1:+--stage $1}" && echo "$pid"
-    done
-    return 0
-}
-await() { # FILE
-    for _ in $(seq 1500); do
-        [ -e "$1" ] && return
-        sleep 0.02
-    done
-    fail "$1 does not come"
-}
-await_end() { # JOB STATE
-    local state
-    for _ in $(seq 600); do
-        state=$("$hone" show "$1" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["state"])')
-        [ "$state" = "$2" ] && return
-        sleep 0.1
-    done
-    "$hone" show "$1"
-    fail "job $1 is $state, not $2"
-}
 same() { # RUN RUN SEEDS
     for k in $(seq "$3"); do
         for stage in sft rm ppo; do
@@ -125,7 +81,7 @@ await two/seed-2/sft/metrics.jsonl
 kill -KILL "$(workers seed-2/sft)"
 "$hone" ps >out
 grep -q '4 waiting, seed-1/sft \|5 waiting' out || fail "ps"
-await_end 1 done
+await_state 1 done 180
 same two whole 2
 "$hone" show 1 --json | python3 -c '
 import json, sys
@@ -138,7 +94,7 @@ echo "a seed that fails is named, the others finish, a retry completes it"
 "$hone" submit job.yaml "${long[@]}" --out three >out 2>&1 || fail "submit"
 await three/seed-2/sft
 touch three/seed-2/rm # where its folder has to be
-await_end 2 failed
+await_state 2 failed 180
 "$hone" show 2 >out
 grep -q '1 of 2 seeds failed: stage seed-2/rm: ' out || fail "it is not named"
 [ -d three/seed-1/ppo/final ] || fail "seed 1 did not finish"
@@ -151,7 +107,7 @@ assert len(s["stages"]["ppo"]["metrics"]["test"]["nll"]["values"]) == 1'
 grep -q '1 of 2 seeds' three/report.html || fail "the report says nothing of it"
 rm three/seed-2/rm
 "$hone" retry 2 >out 2>&1 || fail "retry"
-await_end 2 done
+await_state 2 done 180
 same three whole 2
 python3 -c '
 import json

@@ -2,37 +2,11 @@
 # honed over the network with the real programs: certificates and tokens, JSON over HTTP
 # with curl, a client in Python that knows docs/PROTOCOL.md alone (client.py), streams that
 # go on where they were cut, hostile input (hostile.py), and what must not start.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-bin=${HONE_BIN:?the folder of hone, honed and hone-worker}
-for program in hone honed hone-worker; do
-    [ -x "$bin/$program" ] || { echo "skipped: $bin/$program is not built"; exit 77; }
-done
-for tool in python3 curl openssl; do
-    command -v $tool >/dev/null || { echo "skipped: there is no $tool"; exit 77; }
-done
-
-dir=$(mktemp -d /tmp/hone-e2e-XXXXXX)
-honed=""
-trap '[ -z "$honed" ] || kill "$honed" 2>/dev/null || true; wait; rm -rf "$dir"' EXIT
-export TMPDIR=$dir HOME=$dir
-unset XDG_RUNTIME_DIR XDG_STATE_HOME XDG_CONFIG_HOME
+. "$(dirname "$0")/common.sh"
+need curl openssl
+unset XDG_STATE_HOME XDG_CONFIG_HOME # all of it below HOME
 python3 "$here/make_tiny.py" "$dir"
-cd "$dir"
 
-fail() {
-    echo "FAILED: $*"
-    for f in out err log; do [ ! -s $f ] || { echo "  $f:"; tail -20 $f | sed 's/^/  | /'; }; done
-    exit 1
-}
-
-# expect STATUS COMMAND...: its exit status; out, err: what it said.
-expect() {
-    local want=$1 got=0
-    shift
-    "$@" >out 2>err || got=$?
-    [ "$got" = "$want" ] || fail "exit status $got, not $want: $*"
-}
 says() { grep -qF -- "$1" out err || fail "\"$1\" was not said"; }
 
 await() { # a command that will succeed

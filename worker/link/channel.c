@@ -71,16 +71,21 @@ int channel_transmit(struct channel *c, struct err *e)
     return 0;
 }
 
-/* Bytes through TLS; its own answers go out also when it gives up (an alert). */
+/* Bytes through TLS; its own answers go out also when it gives up (an alert). An end that
+ * comes with the last words (why we are refused, say) is told by the next receive. */
 static int decrypt(struct channel *c, const void *p, size_t n, struct err *e)
 {
     char plain[16384];
     struct err second;
     long got = 0;
-    int rc = c->api->feed(c->tls, p, n, e);
+    int rc = c->api->feed(c->tls, p, n, e), heard = 0;
 
-    while (!rc && (got = c->api->read(c->tls, plain, sizeof plain, e)) != 0)
+    while (!rc && (got = c->api->read(c->tls, plain, sizeof plain, e)) != 0) {
+        if (heard && got == ERR_UNREACHABLE)
+            break;
+        heard |= got > 0;
         rc = got < 0 ? (int)got : frame_feed(&c->in, plain, (size_t)got, e);
+    }
     if (pull(c, &second) && !rc) {
         *e = second;
         rc = e->code;
