@@ -114,8 +114,6 @@ int safetensors_finish(struct safetensors_out *o, struct err *e)
     int rc = 0;
 
     invariant(o->is_open && o->left == 0);
-    if (fault_hit(FAULT_FSYNC) || fsync(o->fd))
-        rc = err_errno(e, ERR_IO, errno, "fsync %s", o->path);
     o->is_open = 0;
     if (close(o->fd) && !rc)
         rc = err_errno(e, ERR_IO, errno, "write %s", o->path);

@@ -40,6 +40,17 @@ int state_begin(const char *parent, const char *name, char tmp[FILE_PATH_MAX],
     return r ? r : file_make_dirs(tmp, e);
 }
 
+static int sync_file(const char *path, struct err *e)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
+
+    if (fd < 0 || fault_hit(FAULT_FSYNC) || fsync(fd))
+        r = err_errno(e, ERR_IO, errno, "fsync %s", path);
+    if (fd >= 0)
+        close(fd);
+    return r;
+}
+
 /* Add the files of dir/<sub> to the manifest's object, with their paths below `dir`. */
 static int add_files(json_t *files, const char *dir, const char *sub, struct err *e)
 {
@@ -62,7 +73,9 @@ static int add_files(json_t *files, const char *dir, const char *sub, struct err
         if (!r && file_is_dir(path)) {
             r = add_files(files, dir, below.s, e);
         } else if (!r && strcmp(below.s, manifest_name)) {
-            r = hash_file(path, hex, e);
+            r = sync_file(path, e);
+            if (!r)
+                r = hash_file(path, hex, e);
             if (!r)
                 item = json_pack("{s:I, s:s}", "bytes", (json_int_t)file_size(path),
                                  "xxh3_128", hex);

@@ -1,6 +1,6 @@
 /* Folders that appear whole or not at all: checkpoints, best/, final/.
  *
- *     .tmp-<name>/ is filled -> manifest.json (XXH3-128 of every file) -> fsync ->
+ *     .tmp-<name>/ is filled -> fsync of every file, their XXH3-128 to manifest.json ->
  *     renamed to <name>/ -> fsync of the parent
  *
  * Invariant: a folder under its own name was complete when it got it; what happened to its
@@ -17,7 +17,8 @@
 /* Make an empty parent/.tmp-<name>; its path goes to tmp. */
 int state_begin(const char *parent, const char *name, char tmp[FILE_PATH_MAX],
                 struct err *e);
-/* Write the manifest of `tmp` and rename it to parent/<name>, replacing what is there. */
+/* Sync the files of `tmp`, write their manifest and rename it to parent/<name>, replacing
+ * what is there. */
 int state_commit(const char *parent, const char *name, const char *tmp, struct err *e);
 /* Remove what an interrupted begin left in `parent`. */
 int state_clean(const char *parent, struct err *e);

@@ -18,6 +18,7 @@
 #include "worker/train/health_watch.h"
 #include "worker/train/infer.h"
 #include "worker/train/loop_internal.h"
+#include "worker/train/writer.h"
 
 enum { STREAK_MAX = 10 };
 enum phase { PHASE_TRAIN, PHASE_EVAL, PHASE_SAVE, PHASE_BEST, PHASE_FINAL, PHASE_STOP };
@@ -145,6 +146,42 @@ int loop_save_model(struct loop *l, const char *name, struct err *e)
     return r ? err_wrap(e, "save %s/%s", l->o.stage->name, name) : 0;
 }
 
+/* A checkpoint whose files are there: what is left for the writer. */
+struct commit {
+    char dir[FILE_PATH_MAX], tmp[FILE_PATH_MAX];
+    long step;
+    size_t keep;
+};
+
+static int commit(void *arg, struct err *e)
+{
+    const struct commit *c = arg;
+    int r = snapshot_commit(c->dir, c->step, c->tmp, e);
+
+    return r ? r : state_prune(c->dir, c->keep, e);
+}
+
+static int commit_best(void *arg, struct err *e)
+{
+    const struct commit *c = arg;
+    char checkpoint[FILE_PATH_MAX], tmp[FILE_PATH_MAX];
+    int r = state_begin(c->dir, "best", tmp, e);
+
+    state_path(checkpoint, c->dir, c->step);
+    if (!r)
+        r = state_link_files(checkpoint, tmp, e);
+    return r ? r : state_commit(c->dir, "best", tmp, e);
+}
+
+static void fill_commit(const struct loop *l, struct commit *c)
+{
+    snprintf(c->dir, sizeof c->dir, "%s", l->dir);
+    c->step = l->p.step;
+    c->keep = l->c->keep ? (size_t)l->c->keep : 2;
+}
+
+/* Training goes on when the files have been filled; the next checkpoint waits for this one
+ * to be on disk. */
 int loop_save(struct loop *l, struct err *e)
 {
     struct snapshot s = {.dir = l->dir,
@@ -157,6 +194,7 @@ int loop_save(struct loop *l, struct err *e)
                          .extra = l->extra,
                          .comm = l->comm};
     double begin = clock_now();
+    struct commit c;
     int r;
 
     if (l->saved == l->p.step)
@@ -165,19 +203,23 @@ int loop_save(struct loop *l, struct err *e)
     comm_note(l->comm, COMM_SAVE, l->p.step);
     comm_patience(l->comm, LOOP_PATIENCE);
     link_progress(l->o.link, "save", l->p.step, l->total, "{}");
+    r = writer_wait(l->writer, e);
     l->p.elapsed = loop_elapsed(l);
     l->p.metrics_bytes = (long)l->curve.size;
     l->p.events_bytes = (long)l->events.size;
-    r = loop_leads(l) ? curve_sync(&l->curve, e) : 0;
+    if (!r && loop_leads(l))
+        r = curve_sync(&l->curve, e);
     if (!r && loop_leads(l))
         r = tfevents_sync(&l->events, e);
     r = comm_agree(l->comm, r, e);
     if (!r)
-        r = snapshot_save(&s, e);
+        r = snapshot_fill(&s, c.tmp, e);
     if (!r)
         l->saved = l->p.step;
-    if (!r && loop_leads(l))
-        r = state_prune(l->dir, l->c->keep ? (size_t)l->c->keep : 2, e);
+    if (!r && loop_leads(l)) {
+        fill_commit(l, &c);
+        r = writer_add(&l->writer, commit, &c, sizeof c, e);
+    }
     add_to_sum(&l->p.interval.sum, "time_checkpoint", clock_now() - begin);
     enter(l, -1);
     return r;
@@ -186,18 +228,17 @@ int loop_save(struct loop *l, struct err *e)
 /* best/ is the newest evaluation's model: linked when it is a checkpoint as well. */
 static int save_best(struct loop *l, struct err *e)
 {
-    char checkpoint[FILE_PATH_MAX], tmp[FILE_PATH_MAX];
+    struct commit c;
     int r;
 
     if (!loop_leads(l))
         return 0;
-    if (l->saved != l->p.step)
-        return loop_save_model(l, "best", e);
-    state_path(checkpoint, l->dir, l->saved);
-    r = state_begin(l->dir, "best", tmp, e);
-    if (!r)
-        r = state_link_files(checkpoint, tmp, e);
-    return r ? r : state_commit(l->dir, "best", tmp, e);
+    if (l->saved == l->p.step) {
+        fill_commit(l, &c);
+        return writer_add(&l->writer, commit_best, &c, sizeof c, e);
+    }
+    r = writer_wait(l->writer, e); /* which may be at an older best/ */
+    return r ? r : loop_save_model(l, "best", e);
 }
 
 static int lower_is_better(const char *metric)
@@ -546,6 +587,9 @@ static int stop(struct loop *l, struct err *e)
 {
     int r = l->want_save ? loop_save(l, e) : 0;
 
+    if (!r)
+        r = writer_wait(l->writer, e);
+    r = comm_agree(l->comm, r, e);
     if (r)
         return r;
     err_set(e, ERR_STOPPED, "%s: stopped on request at step %ld of %ld", l->o.stage->name,
@@ -585,11 +629,15 @@ static int run_phases(struct loop *l, struct err *e)
     int r = 0;
 
     for (;;) {
-        unsigned said = say(l, r != 0);
+        unsigned said;
         struct err second;
         enum phase phase;
-        int rc = comm_any(l->comm, &said, &second);
+        int rc;
 
+        if (!r)
+            r = writer_failed(l->writer, e);
+        said = say(l, r != 0);
+        rc = comm_any(l->comm, &said, &second);
         if (rc && !r)
             *e = second;
         if (rc)
@@ -598,7 +646,7 @@ static int run_phases(struct loop *l, struct err *e)
             return comm_agree(l->comm, r, e);
         phase = next_phase(l, said);
         if (phase == PHASE_FINAL)
-            return 0;
+            return comm_agree(l->comm, writer_wait(l->writer, e), e);
         r = run_phase(l, phase, e);
     }
 }

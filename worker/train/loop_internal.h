@@ -46,6 +46,7 @@ struct loop {
     struct stall stall;
     int stalled;                /* to be said with the next line of metrics */
     struct health_watch *watch; /* of this rank's GPU, or NULL */
+    struct writer *writer;      /* of checkpoints; rank 0's, opened by the first */
 
     long micro_tokens; /* as asked for, or chosen to fit; 0: the usual */
     size_t step_bytes; /* of a step's activations, where they were planned */

@@ -14,6 +14,7 @@
 #include "worker/train/loop_internal.h"
 #include "worker/train/memory.h"
 #include "worker/train/precision.h"
+#include "worker/train/writer.h"
 
 static const struct stage_spec *needed(const struct loop *l, int need)
 {
@@ -457,6 +458,7 @@ int loop_load(struct loop *l, struct err *e)
 
 void loop_unload(struct loop *l)
 {
+    writer_free(l->writer);
     health_watch_stop(l->watch);
     if (l->stage && l->stage->release)
         l->stage->release(&l->run);

@@ -579,21 +579,33 @@ static int fill(const struct snapshot *s, const char *tmp, struct err *e)
     return r || !leads ? r : write_trainer(s, path, e);
 }
 
-int snapshot_save(const struct snapshot *s, struct err *e)
+int snapshot_fill(const struct snapshot *s, char tmp[FILE_PATH_MAX], struct err *e)
 {
-    char name[64], tmp[FILE_PATH_MAX] = "";
     struct err ignored;
+    char name[64];
     int leads = s->comm->rank == 0, r;
 
+    *tmp = 0;
     snprintf(name, sizeof name, "checkpoint-%ld", s->progress->step);
     r = comm_agree(s->comm, leads ? state_begin(s->dir, name, tmp, e) : 0, e);
     if (!r)
         r = fill(s, tmp, e);
-    if (!r && leads)
-        r = state_commit(s->dir, name, tmp, e);
     r = comm_agree(s->comm, r, e);
     if (r && leads && *tmp)
         file_remove_tree(tmp, &ignored); /* gives a full disk its space back */
+    return r ? err_wrap(e, "save %s", name) : 0;
+}
+
+int snapshot_commit(const char *dir, long step, const char *tmp, struct err *e)
+{
+    struct err ignored;
+    char name[64];
+    int r;
+
+    snprintf(name, sizeof name, "checkpoint-%ld", step);
+    r = state_commit(dir, name, tmp, e);
+    if (r)
+        file_remove_tree(tmp, &ignored);
     return r ? err_wrap(e, "save %s", name) : 0;
 }
 

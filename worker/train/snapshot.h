@@ -53,8 +53,11 @@ struct snapshot {
     const struct comm *comm;
 };
 
-/* Collective: rank 0 writes, the others hand it their parts of the optimizer's state. */
-int snapshot_save(const struct snapshot *s, struct err *e);
+/* Collective: rank 0 writes, the others hand it their parts of the optimizer's state. The
+ * files lie in the folder `tmp` then (rank 0's; not yet synced); snapshot_commit() makes
+ * the checkpoint of it, and may run on another thread. */
+int snapshot_fill(const struct snapshot *s, char tmp[FILE_PATH_MAX], struct err *e);
+int snapshot_commit(const char *dir, long step, const char *tmp, struct err *e);
 
 /* Load checkpoint-<step> into a model and trainer fresh from their source. saved: the
  * checkpoint's own model, opened by the caller; names of metrics go to the arena. */
