@@ -4,7 +4,9 @@
  * through a pinned buffer of two halves, so that the host need not wait for the device: a
  * half is filled again only when the event recorded behind its last copy has passed. Large
  * ones go directly; CUDA stages what is not pinned before it returns, so in both cases the
- * caller may reuse its memory at once. copy_out waits for all that was queued.
+ * caller may reuse its memory at once. copy_out waits for all that was queued; a large one
+ * (a checkpoint's tensors) comes through two pinned pieces: the host takes one while the
+ * device fills the other.
  *
  * What was reserved (reserve.c) is given out first; beyond it, and where nothing was, each
  * block is CUDA's own. */
@@ -13,7 +15,7 @@
 
 #include "kernels/cuda/cuda.h"
 
-enum { HALF_BYTES = 1 << 20 };
+enum { HALF_BYTES = 1 << 20, PIECE_BYTES = 4 << 20 };
 
 static struct {
     pthread_mutex_t lock;
@@ -22,6 +24,12 @@ static struct {
     size_t used;
     int half, recorded[2];
 } ring = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static struct {
+    pthread_mutex_t lock;
+    char *memory; /* pinned, two pieces */
+    cudaEvent_t filled[2];
+} out = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static pthread_mutex_t scratch_lock = PTHREAD_MUTEX_INITIALIZER;
 static void *scratch;
@@ -58,6 +66,22 @@ static int open_ring(void)
                 "copies");
     if (!rc)
         rc = cuda_check(cudaMallocHost((void **)&ring.memory, (size_t)2 * HALF_BYTES),
+                        "pinned memory");
+    return rc;
+}
+
+static int open_out(void)
+{
+    int rc = 0;
+
+    if (out.memory)
+        return 0;
+    for (int i = 0; !rc && i < 2; i++)
+        if (!out.filled[i])
+            rc = cuda_check(
+                cudaEventCreateWithFlags(&out.filled[i], cudaEventDisableTiming), "copies");
+    if (!rc)
+        rc = cuda_check(cudaMallocHost((void **)&out.memory, (size_t)2 * PIECE_BYTES),
                         "pinned memory");
     return rc;
 }
@@ -103,12 +127,52 @@ int cuda_copy_in(void *device, const void *host, size_t bytes)
     return rc;
 }
 
+/* Have the device fill piece i. */
+static int fill_piece(size_t i, const char *device, size_t bytes)
+{
+    size_t at = i * PIECE_BYTES, n = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
+    int rc = cuda_check(cudaMemcpyAsync(out.memory + i % 2 * PIECE_BYTES, device + at, n,
+                                        cudaMemcpyDeviceToHost, cuda_stream()),
+                        "copy from the device");
+
+    return rc ? rc
+              : cuda_check(cudaEventRecord(out.filled[i % 2], cuda_stream()), "copies");
+}
+
+static int copy_out_pieces(char *host, const char *device, size_t bytes)
+{
+    size_t count = (bytes + PIECE_BYTES - 1) / PIECE_BYTES;
+    int rc = open_out();
+
+    if (!rc)
+        rc = fill_piece(0, device, bytes);
+    for (size_t i = 0; !rc && i < count; i++) {
+        size_t at = i * PIECE_BYTES,
+               n = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
+
+        if (i + 1 < count)
+            rc = fill_piece(i + 1, device, bytes);
+        if (!rc)
+            rc =
+                cuda_check(cudaEventSynchronize(out.filled[i % 2]), "copy from the device");
+        if (!rc)
+            memcpy(host + at, out.memory + i % 2 * PIECE_BYTES, n);
+    }
+    return rc;
+}
+
 int cuda_copy_out(void *host, const void *device, size_t bytes)
 {
     int rc = cuda_ready();
 
     if (rc || !bytes)
         return rc;
+    if (bytes > PIECE_BYTES) {
+        pthread_mutex_lock(&out.lock);
+        rc = copy_out_pieces(host, device, bytes);
+        pthread_mutex_unlock(&out.lock);
+        return rc;
+    }
     rc = cuda_check(
         cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, cuda_stream()),
         "copy from the device");
@@ -179,6 +243,8 @@ int cuda_reserve(size_t bytes, size_t scratch_want)
     pthread_mutex_lock(&ring.lock);
     if (!rc)
         rc = open_ring();
+    if (!rc)
+        rc = open_out();
     pthread_mutex_unlock(&ring.lock);
     pthread_mutex_lock(&scratch_lock);
     if (!rc)

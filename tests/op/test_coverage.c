@@ -95,12 +95,39 @@ static void test_memory(void **state)
     }
 }
 
+/* Longer than a device's pieces, and no multiple of them. */
+static void test_large_copies(void **state)
+{
+    size_t n = (13 << 20) / sizeof(int) + 1;
+    int *host = malloc(n * sizeof *host), *back = malloc(n * sizeof *back);
+
+    (void)state;
+    assert_non_null(host);
+    assert_non_null(back);
+    for (size_t i = 0; i < n; i++)
+        host[i] = (int)(i * 2654435761u);
+    for (int i = 0; i < 2; i++) {
+        const struct backend *be = both_backends(i);
+        int *p = be->alloc(n * sizeof *p);
+
+        assert_non_null(p);
+        memset(back, 0, n * sizeof *back);
+        assert_int_equal(be->copy_in(p, host, n * sizeof *p), 0);
+        assert_int_equal(be->copy_out(back, p, n * sizeof *p), 0);
+        assert_memory_equal(host, back, n * sizeof *back);
+        be->release(p);
+    }
+    free(host);
+    free(back);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_operator_is_tested),
         cmocka_unit_test(test_tables_are_complete),
         cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_large_copies),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
