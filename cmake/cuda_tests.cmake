@@ -62,7 +62,8 @@ endforeach()
 hone_script_tests(cuda_emu quick)
 foreach(test planted plugin job memory tune trace mutate sm70)
     set_property(TEST cuda_emu_${test} APPEND PROPERTY ENVIRONMENT
-        "HONE_CUDA_TUNE=0" "HONE_TESTS=${PROJECT_BINARY_DIR}/tests" "HONE_CUDA_INCLUDE=${HONE_CUDA_INCLUDE}")
+        "HONE_CUDA_TUNE=0" "XDG_CACHE_HOME=${PROJECT_BINARY_DIR}/tests/cache"
+        "HONE_TESTS=${PROJECT_BINARY_DIR}/tests" "HONE_CUDA_INCLUDE=${HONE_CUDA_INCLUDE}")
 endforeach()
 set_tests_properties(cuda_emu_job cuda_emu_mutate cuda_emu_sm70 PROPERTIES LABELS slow)
 

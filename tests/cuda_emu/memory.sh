@@ -15,7 +15,7 @@ dir=$(mktemp -d /tmp/hone-device-memory-XXXXXX)
 trap 'rm -rf "$dir"' EXIT
 python3 "$here/e2e/make_tiny.py" "$dir" --rows 200
 cd "$dir"
-export EMU_SEED=1 HONE_CUDA_PLUGIN=$plugin
+export EMU_SEED=1 HONE_CUDA_PLUGIN=$plugin HONE_CUDA_TUNE=0
 device=(--set resources.device=cuda --set resources.precision=f32)
 tiny=(--stage sft --set stages.sft.epochs=0.01 --set stages.sft.batch=4)
 

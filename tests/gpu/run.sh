@@ -56,7 +56,7 @@ compile() { # list of sources: one object each under $build/o, in parallel
 export HOST=$host
 if [ -n "$emulate" ]; then
     export CU="g++ -std=c++17 -x c++ -DHONE_CUDA_EMU -Itests/cuda_emu -Wno-unknown-pragmas -fvisibility=hidden $host"
-    export CC1=$CU EMU_SEED=2
+    export CC1=$CU EMU_SEED=2 HONE_CUDA_TUNE=8
     extra=(tests/cuda_emu/*.cc)
     libraries=(-lpthread -ldl -lm)
     tiny=--tiny
