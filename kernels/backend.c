@@ -25,7 +25,7 @@ static void ref_describe(char *buf, size_t n)
     snprintf(buf, n, "reference: plain loops, double accumulators, 1 thread");
 }
 
-static const char *ref_bf16(void)
+static const char *ref_bf16(void) /* nor f16 */
 {
     return NULL;
 }
@@ -90,6 +90,7 @@ static const struct backend backend_ref = {.abi = HONE_BACKEND_ABI,
                                            .devices = ref_devices,
                                            .describe = ref_describe,
                                            .bf16 = ref_bf16,
+                                           .f16 = ref_bf16,
                                            .set_threads = ref_set_threads,
                                            .threads = ref_threads,
                                            .alloc = ref_alloc,

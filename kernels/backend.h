@@ -64,6 +64,8 @@ struct backend {
     /* The instructions that serve bf16 products ("amx", ...); NULL: none, operands are
      * rounded and multiplied in f32, which is slower than f32 itself. */
     const char *(*bf16)(void);
+    /* The same for f16. */
+    const char *(*f16)(void);
     void (*set_threads)(int n); /* 0: all this process may use */
     int (*threads)(void);
     void *(*alloc)(size_t bytes); /* device memory, 64-aligned, not zeroed; NULL: none */
@@ -88,7 +90,7 @@ struct backend {
 #undef X
 };
 
-#define HONE_BACKEND_ABI 5u
+#define HONE_BACKEND_ABI 6u
 
 /* "cpu", "ref" (the reference), "cuda" (a plug-in, see plugin.h), or "auto": cuda where it
  * has a device, else cpu. NULL: no such back end, or its plug-in is not usable. */

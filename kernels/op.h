@@ -7,7 +7,7 @@
  *   size, F feed-forward, V vocabulary. Matrices are row-major; ld* are row strides in
  *   elements. Everything is f32 in memory; reductions inside an operator accumulate in
  *   f32 with a fixed order (or wider), never in an order that depends on threads. Matrix
- *   products may round their operands to bf16 (enum op_precision).
+ *   products may round their operands (enum op_precision).
  * - House rule: parameter gradients accumulate (+=), activation gradients overwrite (=).
  * - Sequences are packed without padding; cu_seqlens[B + 1] marks their bounds.
  * - Same inputs, same back end: same bits, for every number of threads. The output rows
@@ -23,10 +23,12 @@
 extern "C" {
 #endif
 
-/* BF16: both operands of the product are rounded to bf16 (to nearest even); products are
- * exact and summed in f32, in an order that K and the instruction set alone decide. Bias,
- * activation and c stay f32. Operands and results below 2^-126 may count as 0. */
-enum op_precision { PRECISION_F32, PRECISION_BF16 };
+/* BF16, F16: both operands of the product are rounded to bf16 or f16 (to nearest even; what
+ * is too large for f16 becomes infinity); products are exact and summed in f32, in an order
+ * that K and the instruction set alone decide. Bias, activation and c stay f32. Operands
+ * and results below 2^-126 may count as 0. TF32: the operands may be rounded to 10 bits of
+ * fraction, where the device has units for it; everywhere else it is f32. */
+enum op_precision { PRECISION_F32, PRECISION_BF16, PRECISION_F16, PRECISION_TF32 };
 enum op_act { ACT_NONE, ACT_GELU_ERF, ACT_GELU_TANH, ACT_RELU, ACT_SILU, ACT_TANH };
 enum op_norm { NORM_LAYER, NORM_RMS };
 enum op_pool { POOL_FIRST, POOL_MEAN, POOL_LAST };

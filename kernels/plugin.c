@@ -18,7 +18,7 @@ static int has_driver(void)
 static int is_complete(const struct backend *b)
 {
 #define X(op) &&b->op
-    return b->name && b->devices && b->describe && b->bf16 && b->set_threads &&
+    return b->name && b->devices && b->describe && b->bf16 && b->f16 && b->set_threads &&
            b->threads && b->alloc && b->release && b->copy_in && b->copy_out &&
            b->fill_zero && b->memory && b->reserve && b->step && b->pack_free &&
            b->error HONE_OPS(X);

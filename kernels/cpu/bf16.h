@@ -55,5 +55,7 @@ extern const struct cpu_bf16 cpu_bf16_avx512, cpu_bf16_amx;
 
 /* The best this processor runs (features.h). */
 const struct cpu_bf16 *cpu_bf16(void);
+/* For f16, by rounding alone: so that what a GPU trained can go on here, and be tested. */
+const struct cpu_bf16 *cpu_f16(void);
 
 #endif

@@ -42,7 +42,7 @@ static inline long cpu_ceil_div(long a, long b)
 #define X(op) int cpu_##op(const struct op##_args *);
 HONE_OPS(X)
 #undef X
-int cpu_matmul_bf16(const struct matmul_args *a); /* M, N, K > 0 */
+int cpu_matmul_bf16(const struct matmul_args *a); /* and f16; M, N, K > 0 */
 void cpu_pack_free(struct op_pack *p);
 
 #endif

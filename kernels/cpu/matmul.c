@@ -289,7 +289,7 @@ int cpu_matmul(const struct matmul_args *a)
     if (a->M <= 0 || a->N <= 0)
         return 0;
     p.panels = cpu_ceil_div(a->N, p.loops->tile_n);
-    if (a->precision == PRECISION_BF16)
+    if (a->precision == PRECISION_BF16 || a->precision == PRECISION_F16)
         return cpu_matmul_bf16(a);
     rc = kept_panels(a, p.loops, p.panels, &p.packed);
     if (rc)

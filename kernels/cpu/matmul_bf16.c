@@ -1,6 +1,6 @@
-/* Matrix products with operands rounded to bf16: panels of the right-hand side are packed
- * first, by all threads, each once; then tasks walk strips of rows, packed when they are
- * met, against groups of panels that stay in L2.
+/* Matrix products with operands rounded to bf16 or f16: panels of the right-hand side are
+ * packed first, by all threads, each once; then tasks walk strips of rows, packed when they
+ * are met, against groups of panels that stay in L2.
  *
  * A weight's panels are kept (struct op_pack) until it changes: once per optimizer step
  * they are two bytes an element instead of four for every product that follows. Other
@@ -236,7 +236,8 @@ static int keep_panels(struct product *p)
 
 int cpu_matmul_bf16(const struct matmul_args *a)
 {
-    struct product p = {.a = a, .loops = cpu_bf16()};
+    struct product p = {.a = a,
+                        .loops = a->precision == PRECISION_F16 ? cpu_f16() : cpu_bf16()};
     double work = (double)a->M * (double)a->N * (double)a->K / p.loops->per_ns;
     int team = cpu_threads_for(work), rc = 0;
     long block = a->K;

@@ -45,7 +45,7 @@ struct bench { /* memory and events of a timing */
 /* Strides as short as may be. */
 static struct strides tight(const struct kind *k)
 {
-    long in = k->align_in / (k->bf16 ? 2 : 4), out = k->align_out / 4;
+    long in = k->align_in / (long)operand_size(k->type), out = k->align_out / 4;
     long a = k->trans_a ? k->M : k->K, b = k->trans_b ? k->K : k->N;
 
     return (struct strides){(a + in - 1) / in * in, (b + in - 1) / in * in,
@@ -133,7 +133,7 @@ static struct operand place(size_t *at, long rows, long stride, int size)
 static size_t lay_out(struct bench *b, const struct kind *k)
 {
     struct strides ld = tight(k);
-    int size = k->bf16 ? 2 : 4;
+    int size = (int)operand_size(k->type);
     size_t at = 0;
 
     b->a = place(&at, k->trans_a ? k->K : k->M, ld.a, size);
@@ -324,7 +324,7 @@ static size_t format(const struct choice *c, char *line)
     const unsigned char *bytes = (const unsigned char *)&c->algo;
     const struct kind *k = &c->kind;
     int n = snprintf(line, LINE_MAX_BYTES, "%ld %ld %ld %d %d %d %d %d %d %d %d %d ", k->M,
-                     k->N, k->K, k->trans_a, k->trans_b, k->accumulate, k->bf16,
+                     k->N, k->K, k->trans_a, k->trans_b, k->accumulate, k->type,
                      k->align_in, k->align_out, k->bias, c->fused, c->timed);
 
     for (size_t i = 0; i < sizeof c->algo; i++)
@@ -365,14 +365,14 @@ static const char *parse(const char *s, struct choice *c)
 
     memset(c, 0, sizeof *c);
     if (sscanf(s, "%9ld %9ld %9ld %1d %1d %1d %1d %3d %3d %1d %1d %1d %n", &k->M, &k->N,
-               &k->K, &k->trans_a, &k->trans_b, &k->accumulate, &k->bf16, &k->align_in,
+               &k->K, &k->trans_a, &k->trans_b, &k->accumulate, &k->type, &k->align_in,
                &k->align_out, &k->bias, &c->fused, &c->timed, &n) != 12 ||
         !n)
         return NULL;
-    flags =
-        k->trans_a | k->trans_b | k->accumulate | k->bf16 | k->bias | c->fused | c->timed;
-    if (k->M < 1 || k->N < 1 || k->K < 1 || flags & ~1 || (c->fused && !k->bias) ||
-        (k->align_in != 16 && k->align_in != (k->bf16 ? 2 : 4)) ||
+    flags = k->trans_a | k->trans_b | k->accumulate | k->bias | c->fused | c->timed;
+    if (k->M < 1 || k->N < 1 || k->K < 1 || flags & ~1 || k->type >= OPERANDS ||
+        (c->fused && !k->bias) ||
+        (k->align_in != 16 && k->align_in != (int)operand_size(k->type)) ||
         (k->align_out != 16 && k->align_out != 4))
         return NULL;
     for (size_t i = 0; i < sizeof c->algo; i++) {

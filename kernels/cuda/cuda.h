@@ -27,6 +27,7 @@ int cuda_devices(void);
 void cuda_describe(char *buf, size_t n);
 void cuda_model(char *buf, size_t n); /* "NVIDIA H200", whichever of them it is */
 const char *cuda_bf16(void);          /* what multiplies bf16; NULL: nothing does */
+const char *cuda_f16(void);
 cudaStream_t cuda_stream(void);
 const char *cuda_name(void); /* of the device and its host, for messages */
 
@@ -75,10 +76,17 @@ void cuda_pack_free(struct op_pack *p);
 /* c = act(c + bias) on (M,N) with row stride ldc; pre, when not NULL, receives c + bias. */
 int cuda_epilogue(const struct matmul_args *a);
 
-/* x (rows, cols) with row stride ld, rounded to bf16 (as kernels/bf16.h), to `to` with row
- * stride ld_to: as bf16, or as f32 that holds the rounded values. */
-int cuda_round(void *to, long ld_to, int bf16, const float *x, long ld, long rows,
-               long cols);
+/* How the operands of a product are multiplied. TF32: they lie there as f32. */
+enum cuda_operand { OPERAND_F32, OPERAND_BF16, OPERAND_F16, OPERAND_TF32, OPERANDS };
+static inline size_t operand_size(int type)
+{
+    return type == OPERAND_BF16 || type == OPERAND_F16 ? 2 : 4;
+}
+
+/* x (rows, cols) with row stride ld, rounded (as kernels/bf16.h and f16.h), to `to` with
+ * row stride ld_to; OPERAND_F32: f32 that holds what bf16 would. */
+int cuda_round(void *to, long ld_to, enum cuda_operand type, const float *x, long ld,
+               long rows, long cols);
 
 #define X(op) int cuda_##op(const struct op##_args *);
 HONE_OPS(X)

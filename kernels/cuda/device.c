@@ -17,7 +17,7 @@ enum { CAPABILITY_LEAST = 70, CAPABILITY_BF16 = 80 };
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int count, device, opened;
 static char reason[256], name[200], model[64];
-static char bf16[96]; /* the units that multiply it, or "" */
+static char bf16[96], f16[96]; /* the units that multiply it, or "" */
 static cudaStream_t stream;
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Thread_local int current; /* is the device this thread's? */
@@ -85,6 +85,7 @@ static void look(void)
     }
     count = n;
     snprintf(model, sizeof model, "%.63s", p.name);
+    snprintf(f16, sizeof f16, "tensor cores of %.64s", p.name);
     if (capability >= CAPABILITY_BF16)
         snprintf(bf16, sizeof bf16, "tensor cores of %.64s", p.name);
     if (gethostname(host, sizeof host))
@@ -106,7 +107,7 @@ void cuda_describe(char *buf, size_t n)
         snprintf(buf, n, "cuda: no device: %s", reason);
     else
         snprintf(buf, n, "cuda: %s, 1 of %d, f32%s", name, count,
-                 cuda_bf16() ? " and bf16" : "");
+                 cuda_bf16() ? ", tf32, f16 and bf16" : " and f16");
 }
 
 void cuda_model(char *buf, size_t n)
@@ -122,6 +123,11 @@ int cuda_device(void)
 const char *cuda_bf16(void)
 {
     return cuda_devices() && *bf16 ? bf16 : NULL;
+}
+
+const char *cuda_f16(void)
+{
+    return cuda_devices() ? f16 : NULL;
 }
 
 cudaStream_t cuda_stream(void)

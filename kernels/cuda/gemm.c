@@ -1,8 +1,9 @@
 /* Matrix products through cuBLASLt; what follows them (bias, activation) in a kernel of our
  * own, or a bias in the product itself where that is faster.
  *
- * In bf16 the operands are rounded to copies first (a weight's is kept in its pack), and
- * the tensor cores sum in f32; a GPU without bf16 multiplies the rounded values in f32.
+ * In bf16 and f16 the operands are rounded to copies first (a weight's is kept in its
+ * pack), and the tensor cores sum in f32; a GPU without bf16 multiplies the rounded values
+ * in f32. In TF32 the tensor cores round f32 operands themselves, where there are such.
  *
  * Which algorithm runs is a matter of the kind of product alone (choose.c). One that does
  * not fit the true sizes is replaced by the best one for those: a function of sizes, too.
@@ -75,11 +76,14 @@ void product_close(struct product *p)
 }
 
 /* A matrix of rows x cols with row stride ld is cols x rows to cuBLASLt. */
-static int layout(cublasLtMatrixLayout_t *out, int bf16, long rows, long cols, long ld)
+static int layout(cublasLtMatrixLayout_t *out, int type, long rows, long cols, long ld)
 {
-    return product_check(cublasLtMatrixLayoutCreate(out, bf16 ? CUDA_R_16BF : CUDA_R_32F,
-                                                    (uint64_t)cols, (uint64_t)rows, ld),
-                         "layout");
+    cudaDataType t = type == OPERAND_BF16  ? CUDA_R_16BF
+                     : type == OPERAND_F16 ? CUDA_R_16F
+                                           : CUDA_R_32F;
+
+    return product_check(
+        cublasLtMatrixLayoutCreate(out, t, (uint64_t)cols, (uint64_t)rows, ld), "layout");
 }
 
 static int set(cublasLtMatmulDesc_t op, cublasLtMatmulDescAttributes_t what,
@@ -95,8 +99,10 @@ int product_open(struct product *p, const struct kind *k, struct strides ld,
     cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
     cublasOperation_t ta = k->trans_b ? CUBLAS_OP_T : CUBLAS_OP_N;
     cublasOperation_t tb = k->trans_a ? CUBLAS_OP_T : CUBLAS_OP_N;
-    int rc = product_check(cublasLtMatmulDescCreate(&p->op, CUBLAS_COMPUTE_32F, CUDA_R_32F),
-                           "description");
+    cublasComputeType_t compute =
+        k->type == OPERAND_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    int rc =
+        product_check(cublasLtMatmulDescCreate(&p->op, compute, CUDA_R_32F), "description");
 
     if (!rc)
         rc = set(p->op, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta);
@@ -107,18 +113,19 @@ int product_open(struct product *p, const struct kind *k, struct strides ld,
     if (!rc && bias)
         rc = set(p->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
     if (!rc)
-        rc = layout(&p->a, k->bf16, k->trans_b ? k->N : k->K, k->trans_b ? k->K : k->N,
+        rc = layout(&p->a, k->type, k->trans_b ? k->N : k->K, k->trans_b ? k->K : k->N,
                     ld.b);
     if (!rc)
-        rc = layout(&p->b, k->bf16, k->trans_a ? k->K : k->M, k->trans_a ? k->M : k->K,
+        rc = layout(&p->b, k->type, k->trans_a ? k->K : k->M, k->trans_a ? k->M : k->K,
                     ld.a);
-    return rc ? rc : layout(&p->c, 0, k->M, k->N, ld.c);
+    return rc ? rc : layout(&p->c, OPERAND_F32, k->M, k->N, ld.c);
 }
 
 /* Operands as they are multiplied: a's and b's own memory, or rounded copies. */
 struct operands {
     const void *a, *b;
     struct strides ld;
+    enum cuda_operand type;
 };
 
 static cublasStatus_t multiply(const struct matmul_args *a, const struct operands *x,
@@ -143,7 +150,7 @@ static int follow(const struct matmul_args *a)
     return a->bias || a->act != ACT_NONE || a->pre ? cuda_epilogue(a) : 0;
 }
 
-static int run(const struct matmul_args *a, const struct operands *x, int bf16)
+static int run(const struct matmul_args *a, const struct operands *x)
 {
     struct product p = {0};
     struct choice c;
@@ -152,8 +159,8 @@ static int run(const struct matmul_args *a, const struct operands *x, int bf16)
     int rc;
 
     memset(&k, 0, sizeof k); /* compared as bytes */
-    k = (struct kind){a->M, a->N, a->K, a->trans_a, a->trans_b, a->accumulate, bf16};
-    k.align_in = alignment(x->a, x->b, x->ld.a, x->ld.b, bf16 ? 2 : 4);
+    k = (struct kind){a->M, a->N, a->K, a->trans_a, a->trans_b, a->accumulate, x->type};
+    k.align_in = alignment(x->a, x->b, x->ld.a, x->ld.b, operand_size(x->type));
     k.align_out = alignment(a->c, NULL, a->ldc, 0, 4);
     k.bias = a->bias && (uintptr_t)a->bias % 16 == 0 && a->act == ACT_NONE && !a->pre;
     rc = choose_algorithm(&k, &c);
@@ -176,9 +183,9 @@ static int run(const struct matmul_args *a, const struct operands *x, int bf16)
     return rc || c.fused ? rc : follow(a);
 }
 
-/* ---- bf16 ---------------------------------------------------------------------------- */
+/* ---- bf16 and f16 -------------------------------------------------------------------- */
 
-enum { ROUND_TO = 8 }; /* strides of rounded copies: 16 bytes of bf16 */
+enum { ROUND_TO = 8 }; /* strides of rounded copies: 16 bytes of two-byte numbers */
 
 static long copy_stride(long cols)
 {
@@ -186,12 +193,12 @@ static long copy_stride(long cols)
 }
 
 /* The weight's rounded copy, made anew when the weight has changed. */
-static int round_weight(const struct matmul_args *a, long rows, long cols, int bf16,
-                        const void **out)
+static int round_weight(const struct matmul_args *a, long rows, long cols,
+                        enum cuda_operand type, const void **out)
 {
     struct op_pack *pack = a->pack;
-    uint64_t tag = (uint64_t)rows << 32 | (uint64_t)cols << 1 | (uint64_t)bf16;
-    size_t bytes = (size_t)(rows * copy_stride(cols)) * (bf16 ? 2 : 4);
+    uint64_t tag = (uint64_t)rows << 32 | (uint64_t)cols << 2 | (uint64_t)type;
+    size_t bytes = (size_t)(rows * copy_stride(cols)) * operand_size(type);
     int rc = 0;
 
     if (pack->data && pack->tag != tag)
@@ -204,39 +211,46 @@ static int round_weight(const struct matmul_args *a, long rows, long cols, int b
             return ERR_NOMEM;
     }
     if (pack->packed != pack->version) {
-        rc = cuda_round(pack->data, copy_stride(cols), bf16, a->b, a->ldb, rows, cols);
+        rc = cuda_round(pack->data, copy_stride(cols), type, a->b, a->ldb, rows, cols);
         pack->packed = rc ? 0 : pack->version;
     }
     *out = pack->data;
     return rc;
 }
 
-static int run_bf16(const struct matmul_args *a)
+static int run_rounded(const struct matmul_args *a)
 {
-    int bf16 = cuda_bf16() != NULL, rc;
-    size_t size = bf16 ? 2 : 4;
+    enum cuda_operand type = a->precision == PRECISION_F16 ? OPERAND_F16
+                             : cuda_bf16()                 ? OPERAND_BF16
+                                                           : OPERAND_F32;
+    size_t size = operand_size(type);
+    int rc;
     long rows_a = a->trans_a ? a->K : a->M, cols_a = a->trans_a ? a->M : a->K;
     long rows_b = a->trans_b ? a->N : a->K, cols_b = a->trans_b ? a->K : a->N;
     size_t bytes_a = (size_t)(rows_a * copy_stride(cols_a)) * size;
     size_t bytes_b = a->pack ? 0 : (size_t)(rows_b * copy_stride(cols_b)) * size;
     char *copy = cuda_scratch(bytes_a + bytes_b);
-    struct operands x = {copy, NULL, {copy_stride(cols_a), copy_stride(cols_b), a->ldc}};
+    struct operands x = {
+        copy, NULL, {copy_stride(cols_a), copy_stride(cols_b), a->ldc}, type};
 
     if (!copy)
         return ERR_NOMEM;
-    rc = cuda_round(copy, x.ld.a, bf16, a->a, a->lda, rows_a, cols_a);
+    rc = cuda_round(copy, x.ld.a, type, a->a, a->lda, rows_a, cols_a);
     if (!rc && a->pack)
-        rc = round_weight(a, rows_b, cols_b, bf16, &x.b);
+        rc = round_weight(a, rows_b, cols_b, type, &x.b);
     else if (!rc) {
         x.b = copy + bytes_a;
-        rc = cuda_round(copy + bytes_a, x.ld.b, bf16, a->b, a->ldb, rows_b, cols_b);
+        rc = cuda_round(copy + bytes_a, x.ld.b, type, a->b, a->ldb, rows_b, cols_b);
     }
-    return rc ? rc : run(a, &x, bf16);
+    return rc ? rc : run(a, &x);
 }
 
 int cuda_matmul(const struct matmul_args *a)
 {
-    struct operands plain = {a->a, a->b, {a->lda, a->ldb, a->ldc}};
+    int tf32 = a->precision == PRECISION_TF32 && cuda_bf16(); /* both: sm_80 and up */
+    struct operands plain = {
+        a->a, a->b, {a->lda, a->ldb, a->ldc}, tf32 ? OPERAND_TF32 : OPERAND_F32};
+    int rounds = a->precision == PRECISION_BF16 || a->precision == PRECISION_F16;
     int rc = cuda_ready();
 
     if (a->accumulate && (a->bias || a->act != ACT_NONE || a->pre))
@@ -246,7 +260,7 @@ int cuda_matmul(const struct matmul_args *a)
     pthread_mutex_lock(&lt.lock);
     rc = open_library();
     if (!rc)
-        rc = a->precision == PRECISION_BF16 ? run_bf16(a) : run(a, &plain, 0);
+        rc = rounds ? run_rounded(a) : run(a, &plain);
     pthread_mutex_unlock(&lt.lock);
     return rc;
 }

@@ -46,6 +46,7 @@ const struct backend *hone_backend(void)
                                          .devices = cuda_devices,
                                          .describe = cuda_describe,
                                          .bf16 = cuda_bf16,
+                                         .f16 = cuda_f16,
                                          .set_threads = set_threads,
                                          .threads = threads,
                                          .alloc = cuda_alloc,

@@ -1,5 +1,5 @@
-/* Before and after a matrix product: operands rounded to bf16; c = act(c + bias), and the
- * value before the activation where backward wants it, in place, one pass. */
+/* Before and after a matrix product: operands rounded to bf16 or f16; c = act(c + bias),
+ * and the value before the activation where backward wants it, in place, one pass. */
 #include "kernels/cuda/common.h"
 
 static __global__ void epilogue_kernel(matmul_args a, int w)
@@ -39,6 +39,11 @@ template <> GPU_INLINE float rounded<float>(float x)
     return __bfloat162float(__float2bfloat16_rn(x));
 }
 
+template <> GPU_INLINE __half rounded<__half>(float x)
+{
+    return __float2half_rn(x);
+}
+
 template <class T>
 static __global__ void round_kernel(T *to, long ld_to, const float *x, long ld, long rows,
                                     long cols)
@@ -49,18 +54,23 @@ static __global__ void round_kernel(T *to, long ld_to, const float *x, long ld, 
         to[r * ld_to + c] = rounded<T>(x[r * ld + c]);
 }
 
-int cuda_round(void *to, long ld_to, int bf16, const float *x, long ld, long rows,
-               long cols)
+template <class T>
+static void launch_round(T *to, long ld_to, const float *x, long ld, long rows, long cols)
 {
-    dim3 grid(blocks(rows * cols, BLOCK));
+    LAUNCH(round_kernel<T>, dim3(blocks(rows * cols, BLOCK)), dim3(BLOCK), 0, cuda_stream(),
+           to, ld_to, x, ld, rows, cols);
+}
 
+int cuda_round(void *to, long ld_to, enum cuda_operand type, const float *x, long ld,
+               long rows, long cols)
+{
     if (!rows || !cols)
         return 0;
-    if (bf16)
-        LAUNCH(round_kernel<__nv_bfloat16>, grid, dim3(BLOCK), 0, cuda_stream(),
-               (__nv_bfloat16 *)to, ld_to, x, ld, rows, cols);
+    if (type == OPERAND_BF16)
+        launch_round((__nv_bfloat16 *)to, ld_to, x, ld, rows, cols);
+    else if (type == OPERAND_F16)
+        launch_round((__half *)to, ld_to, x, ld, rows, cols);
     else
-        LAUNCH(round_kernel<float>, grid, dim3(BLOCK), 0, cuda_stream(), (float *)to, ld_to,
-               x, ld, rows, cols);
-    return cuda_launched("round to bf16");
+        launch_round((float *)to, ld_to, x, ld, rows, cols);
+    return cuda_launched("round operands");
 }

@@ -18,7 +18,8 @@ enum { WORKSPACE = 32 << 20 };
 /* Compared as bytes: clear it first. */
 struct kind {
     long M, N, K;
-    int trans_a, trans_b, accumulate, bf16;
+    int trans_a, trans_b, accumulate;
+    int type;                /* enum cuda_operand */
     int align_in, align_out; /* bytes that pointers and strides are multiples of */
     int bias;                /* a bias is added, and nothing else is done to c */
 };

@@ -1,6 +1,7 @@
 /* Definition of the matrix product: c = act(op(a) op(b) + bias), or c += op(a) op(b).
  * Dot products in double, in the order of K. Fails only on contradictory arguments. */
 #include "kernels/bf16.h"
+#include "kernels/f16.h"
 #include "kernels/fail.h"
 #include "kernels/ref/ref.h"
 
@@ -19,6 +20,8 @@ int ref_matmul(const struct matmul_args *a)
 
                 if (a->precision == PRECISION_BF16)
                     sum += (double)bf16_round((float)x) * bf16_round((float)y);
+                else if (a->precision == PRECISION_F16)
+                    sum += (double)f16_round((float)x) * f16_round((float)y);
                 else
                     sum += x * y;
             }

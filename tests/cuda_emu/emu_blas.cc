@@ -1,5 +1,5 @@
 /* cuBLASLt of the emulator: the calls of kernels/cuda/gemm.c, with the vendor's prototypes,
- * over f32 and bf16 matrices that lie column by column.
+ * over f32, bf16 and f16 matrices that lie column by column.
  *
  * There are three algorithms: sums in float in the order of k, from its end, and odd k
  * after even ones; so their bits differ, and a row does not depend on the others. The
@@ -22,6 +22,7 @@ struct description {
     cublasOperation_t ta = CUBLAS_OP_N, tb = CUBLAS_OP_N;
     cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
     const float *bias = nullptr;
+    bool tf32 = false;
 };
 
 struct matrix {
@@ -67,6 +68,23 @@ float number(float x)
 float number(__nv_bfloat16 x)
 {
     return __bfloat162float(x);
+}
+float number(__half x)
+{
+    return __half2float(x);
+}
+
+/* An f32 that is read with the 10 bits of fraction of TF32. */
+struct tf32 {
+    uint32_t bits;
+};
+float number(tf32 x)
+{
+    float f;
+
+    x.bits = (x.bits + 0x1000) & 0xffffe000;
+    memcpy(&f, &x.bits, sizeof f);
+    return f;
 }
 
 /* A column of c at a time, so that the inner loop runs down a column of a. */
@@ -151,9 +169,12 @@ cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d,
                                         cublasComputeType_t compute, cudaDataType_t scale)
 {
     CALL(cublasLtMatmulDescCreate, CUBLAS_STATUS_ALLOC_FAILED)
-    if (compute != CUBLAS_COMPUTE_32F || scale != CUDA_R_32F)
+    if ((compute != CUBLAS_COMPUTE_32F && compute != CUBLAS_COMPUTE_32F_FAST_TF32) ||
+        scale != CUDA_R_32F)
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    *d = (cublasLtMatmulDesc_t) new description;
+    description *made = new description;
+    made->tf32 = compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+    *d = (cublasLtMatmulDesc_t)made;
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d)
@@ -184,7 +205,7 @@ cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataTyp
                                           uint64_t rows, uint64_t cols, int64_t ld)
 {
     CALL(cublasLtMatrixLayoutCreate, CUBLAS_STATUS_ALLOC_FAILED)
-    if (type != CUDA_R_32F && type != CUDA_R_16BF)
+    if (type != CUDA_R_32F && type != CUDA_R_16BF && type != CUDA_R_16F)
         return CUBLAS_STATUS_NOT_SUPPORTED;
     *l = (cublasLtMatrixLayout_t) new matrix{type, rows, cols, ld};
     return CUBLAS_STATUS_SUCCESS;
@@ -292,7 +313,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     if (((uintptr_t)A | (uintptr_t)B) % made.align_in || (uintptr_t)C % made.align_out)
         return CUBLAS_STATUS_INVALID_VALUE;
     for (const matrix *l : {ma, mb, mc}) {
-        uintptr_t stride = (uintptr_t)l->ld * (l->type == CUDA_R_16BF ? 2 : 4);
+        uintptr_t stride = (uintptr_t)l->ld * (l->type == CUDA_R_32F ? 4 : 2);
 
         if (stride % (l == mc ? made.align_out : made.align_in))
             return CUBLAS_STATUS_INVALID_VALUE;
@@ -315,12 +336,17 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     const char *fastest = getenv("EMU_FASTEST");
     double ms = made.id == (unsigned)(fastest ? atoi(fastest) : 0) ? 500 : 1000;
     ms = p.bias ? 0.9 * ms : ms;
-    bool bf16 = ma->type == CUDA_R_16BF;
+    cudaDataType type = ma->type;
+    bool rounds = x->tf32;
     enqueue(s, [=] {
         memset(workspace, 0xff, 4096);
         spend(ms);
-        if (bf16)
+        if (type == CUDA_R_16BF)
             multiply(p, (const __nv_bfloat16 *)A, (const __nv_bfloat16 *)B);
+        else if (type == CUDA_R_16F)
+            multiply(p, (const __half *)A, (const __half *)B);
+        else if (rounds)
+            multiply(p, (const tf32 *)A, (const tf32 *)B);
         else
             multiply(p, (const float *)A, (const float *)B);
     });

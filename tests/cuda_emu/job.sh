@@ -35,9 +35,10 @@ must train mixed cpu --stage sft
 must train mixed cuda --stage rm
 must train mixed cuda --stage ppo
 must train bf16 cuda --set resources.precision=bf16 --stage sft
+must train f16 cuda --set resources.precision=f16 # all stages, scaled
 
 # Two ranks, a device each; the optimizer whole and sharded.
-runs="cuda mixed"
+runs="cuda mixed f16"
 if command -v mpirun >/dev/null; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
     for shard in false true; do
@@ -60,8 +61,8 @@ def rows(run, stage):
     return [json.loads(line) for line in open(f"{run}/{stage}/metrics.jsonl")]
 
 compared = 0
-tolerance = 2e-3
 for run in os.environ["RUNS"].split():
+    tolerance = 5e-3 if run == "f16" else 2e-3
     for stage in ("sft", "rm", "ppo"):
         a, b = rows("cpu", stage), rows(run, stage)
         assert len(a) == len(b), (run, stage, len(a), len(b))

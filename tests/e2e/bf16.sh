@@ -80,7 +80,7 @@ assert max(abs(a - b) for x, y in zip(bf16, f32) for a, b in zip(x, y)) < 0.05
 assert probabilities("predict-f32-run") == probabilities("f32/sft/predictions-test.jsonl")
 PY
 expect 2 "$worker" predict --model $model --input test.jsonl --precision fp8
-says "auto, f32 or bf16" err
+says "auto, f32, bf16, f16 or tf32" err
 
 echo "check says what a run would take; fp16 is refused"
 expect 0 "$worker" check job.yaml --json --set resources.precision=bf16

@@ -1,6 +1,6 @@
-/* Matrix products in f32 and bf16: against the reference, bits over threads, rows over M,
- * packed weights. In bf16 the reference rounds the operands and is exact from there, so
- * both precisions meet the same tolerance. */
+/* Matrix products in f32, bf16 and f16: against the reference, bits over threads, rows over
+ * M, packed weights. In the two-byte types the reference rounds the operands and is exact
+ * from there, so all meet the same tolerance. TF32 is no more than its bits away. */
 #include "tests/op/op_test.h"
 
 struct shape {
@@ -9,7 +9,7 @@ struct shape {
     enum op_precision precision;
 };
 
-enum { PRECISIONS = 2 };
+enum { PRECISIONS = 3 }; /* and TF32, which the reference takes for f32 */
 
 static struct matmul_args arguments(const struct shape *s, const float *a, const float *b,
                                     const float *bias, float *c, float *pre)
@@ -61,12 +61,12 @@ static void test_against_reference(void **state)
 
     (void)state;
     for (long i = 0; i < COUNT(size); i++) {
-        for (int form = 0; form < (i % 2 ? 16 : 24); form++) {
+        for (int form = 0; form < (i % 2 ? 16 : 24) + 8 * (i % 3); form++) {
             struct shape s = {size[i][0], size[i][1],    size[i][2],   form & 8 ? 3 : 0,
                               form & 1,   form >> 1 & 1, form >> 2 & 1};
 
             s.precision = (enum op_precision)(form >> 4);
-            s.pad += s.precision == PRECISION_BF16 && form & 1;
+            s.pad += s.precision != PRECISION_F32 && form & 1;
 
             if (!s.accumulate) {
                 s.bias = form & 1 || form & 8;
@@ -85,7 +85,7 @@ static void test_aliasing_strides(void **state)
     struct shape t = {1024, 70, 45, 0, 1, 0, 1};
 
     (void)state;
-    for (int i = 0; i < PRECISIONS; i++) {
+    for (int i = 0; i <= PRECISION_BF16; i++) { /* f16 goes the same way */
         s.precision = t.precision = (enum op_precision)i;
         check_case("matmul", run, &s, 2e-5);
         check_case("matmul", run, &t, 2e-5);
@@ -120,7 +120,7 @@ static void check_rows(enum op_precision precision, int trans_a)
 static void test_rows_do_not_depend_on_m(void **state)
 {
     (void)state;
-    for (int form = 0; form < 4; form++)
+    for (int form = 0; form < 2 * PRECISIONS; form++)
         check_rows((enum op_precision)(form >> 1), form & 1);
 }
 
@@ -162,6 +162,7 @@ static void test_packed_weight(void **state)
     (void)state;
     check_packed(PRECISION_F32);
     check_packed(PRECISION_BF16);
+    check_packed(PRECISION_F16);
 }
 
 /* To nearest, ties to even; nothing else is lost: bias, sums and c are f32. */
@@ -201,6 +202,71 @@ static void test_bf16_rounds_operands(void **state)
             assert_true(c[0] == bias);
         }
     }
+}
+
+/* The same; what f16 has no number for is infinity, small numbers are multiples of 2^-24.
+ */
+static void test_f16_rounds_operands(void **state)
+{
+    static const float in[] = {1 + 0x1p-11f, 1 + 3 * 0x1p-11f, 1 + 0x1p-10f, -65519, 65520,
+                               0x1p-25f,     0x1.8p-24f,       -0x1.8p-16f,  1e30f,  2051};
+    static const float want[] = {1, 1 + 0x1p-9f, 1 + 0x1p-10f, -65504,   INFINITY,
+                                 0, 0x1p-23f,    -0x1.8p-16f,  INFINITY, 2052};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        const struct backend *be = both_backends(i);
+
+        for (long k = 0; k < COUNT(in); k++) {
+            float b = 0x1p-12f, bias = 0x1.000002p0f, c[2];
+            struct matmul_args args = {.M = 1,
+                                       .N = 1,
+                                       .K = 1,
+                                       .a = &in[k],
+                                       .lda = 1,
+                                       .b = &b,
+                                       .ldb = 1,
+                                       .c = c,
+                                       .ldc = 1,
+                                       .precision = PRECISION_F16};
+
+            assert_int_equal(be->matmul(&args), 0);
+            assert_true(c[0] == want[k] * b);
+            args.a = &b;
+            args.b = &in[k];
+            assert_int_equal(be->matmul(&args), 0);
+            assert_true(c[0] == want[k] * b);
+            if (isinf(want[k]))
+                continue;
+            b = 0;
+            args.bias = &bias;
+            assert_int_equal(be->matmul(&args), 0);
+            assert_true(c[0] == bias);
+        }
+    }
+}
+
+/* f32 on the host; on a GPU off by what the operands lose. */
+static void test_tf32(void **state)
+{
+    const struct backend *be = tested_backend();
+    enum { M = 33, N = 70, K = 300 };
+    float *a = new_normal(M * K, 1, 1), *b = new_normal(N * K, 2, 1);
+    float *f32 = new_floats(M * N), *c = new_floats(M * N);
+    struct matmul_args args = {
+        .M = M, .N = N, .K = K, .a = a, .lda = K, .b = b, .ldb = K, .trans_b = 1, .ldc = N};
+
+    (void)state;
+    args.c = f32;
+    assert_int_equal(be->matmul(&args), 0);
+    args.c = c;
+    args.precision = PRECISION_TF32;
+    assert_int_equal(be->matmul(&args), 0);
+    if (is_host())
+        assert_same_bits("tf32", c, f32, M * N);
+    for (long i = 0; i < M * N; i++)
+        assert_true(fabsf(c[i] - f32[i]) < 0x1p-11f * 4 * sqrtf(K));
+    free_all(4, (void *)a, (void *)b, (void *)f32, (void *)c);
 }
 
 static void test_contradiction_is_an_error(void **state)
@@ -254,6 +320,8 @@ int main(void)
         cmocka_unit_test(test_rows_do_not_depend_on_m),
         cmocka_unit_test(test_packed_weight),
         cmocka_unit_test(test_bf16_rounds_operands),
+        cmocka_unit_test(test_f16_rounds_operands),
+        cmocka_unit_test(test_tf32),
         cmocka_unit_test(test_contradiction_is_an_error),
         cmocka_unit_test(test_nan_and_infinity_pass),
     };

@@ -15,8 +15,11 @@ const struct backend *model_get_backend(const struct model *m)
     return m->options.backend;
 }
 
-const char *const model_precision_names[] = {
-    [PRECISION_F32] = "f32", [PRECISION_BF16] = "bf16", NULL};
+const char *const model_precision_names[] = {[PRECISION_F32] = "f32",
+                                             [PRECISION_BF16] = "bf16",
+                                             [PRECISION_F16] = "f16",
+                                             [PRECISION_TF32] = "tf32",
+                                             NULL};
 
 enum op_precision model_get_precision(const struct model *m)
 {

@@ -154,4 +154,8 @@ struct match {
  * All memory is m->arena's. */
 int match_weights(struct model *m, struct weights *w, struct match *out, struct err *e);
 
+/* ---- range.c ---- */
+/* Do the weights fit the precision of their products? */
+int model_check_range(const struct model *m, struct err *e);
+
 #endif

@@ -498,7 +498,7 @@ static int load(struct model *m, struct err *e)
         weights_close(m->weights); /* nothing lies in its map */
         m->weights = NULL;
     }
-    return 0;
+    return m->options.plan ? 0 : model_check_range(m, e);
 }
 
 int model_open(struct model **out, const char *dir, const struct model_options *o,

@@ -31,7 +31,7 @@ enum head_kind {
 enum pooling { POOLING_MODEL, POOLING_CLS, POOLING_MEAN, POOLING_LAST_TOKEN, POOLING_EOS };
 extern const char *const pooling_names[]; /* "model", "cls", "mean", "last_token", "eos" */
 
-extern const char *const model_precision_names[]; /* "f32", "bf16", NULL */
+extern const char *const model_precision_names[]; /* "f32", "bf16", ..., NULL */
 
 /* How model_save() writes: numbers as in the file they came from, or in a given type;
  * tensor files of at most so many bytes each (0: MODEL_SHARD_BYTES), one tensor at least.

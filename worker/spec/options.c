@@ -7,7 +7,8 @@
 
 static const char *const ties_names[] = {"low", "high", NULL};
 static const char *const device_names[] = {"auto", "cpu", "cuda", NULL};
-static const char *const precision_names[] = {"auto", "f32", "bf16", "fp16", NULL};
+static const char *const precision_names[] = {"auto", "f32",  "bf16", "f16",
+                                              "tf32", "fp16", NULL};
 static const char *const shard_names[] = {"auto", "false", "true", NULL};
 static const char *const launcher_names[] = {"local", "slurm", NULL};
 static const char *const save_dtype_names[] = {"as-loaded", "f32", "bf16", "f16", NULL};
@@ -55,7 +56,8 @@ const struct opt resource_options[] = {
     OPT_INT(struct resources, threads, 0, 0, 4096, "threads a process; 0: all it may use"),
     OPT_ENUM(struct resources, device, 0, device_names, "where to compute"),
     OPT_ENUM(struct resources, precision, 0, precision_names,
-             "of matrix products; auto: bf16 where it is measured to be faster"),
+             "of matrix products; auto: bf16, or f16 where that is all there is, if it is "
+             "measured to be faster"),
     OPT_ENUM(struct resources, shard_optimizer, 0, shard_names,
              "ZeRO-1: each process keeps and updates its part of the optimizer's state; "
              "auto: with several processes"),

@@ -175,21 +175,27 @@ void spec_place(const struct spec *s, const struct node *at, char out[FILE_PATH_
         snprintf(out, FILE_PATH_MAX, "%s", s->file);
 }
 
+/* fp16 is another word for f16. What the device has no units for is right, and slow. */
 static void read_precision(struct reading *r)
 {
     const struct backend *b = backend_find(spec_device(r->s));
     const struct node *at = node_get(r->keys.resources, "precision");
-    const char *mend = "precision: auto";
+    int *asked = &r->s->resources.precision;
     char where[FILE_PATH_MAX];
 
-    if (r->s->resources.precision == ASK_FP16)
-        problems_add(r->p, at, mend, "matrix products are done in f32 or bf16");
-    if (r->s->resources.precision == ASK_BF16 && b && b->devices() && !b->bf16()) {
-        spec_place(r->s, at, where);
-        problems_warn(r->p, where, mend,
-                      "nothing here multiplies bf16 numbers: they are rounded and "
-                      "multiplied in f32, which is slower than f32");
-    }
+    if (*asked == ASK_FP16)
+        *asked = ASK_F16;
+    if (!b || !b->devices())
+        return;
+    spec_place(r->s, at, where);
+    if ((*asked == ASK_BF16 && !b->bf16()) || (*asked == ASK_F16 && !b->f16()))
+        problems_warn(r->p, where, "precision: auto",
+                      "nothing here multiplies %s numbers: they are rounded and multiplied "
+                      "in f32, which is slower than f32",
+                      *asked == ASK_F16 ? "f16" : "bf16");
+    if (*asked == ASK_TF32 && strcmp(b->name, "cuda") != 0)
+        problems_warn(r->p, where, "precision: auto",
+                      "only GPUs have tf32: matrix products are done in f32 here");
 }
 
 static void read_resources(struct reading *r)

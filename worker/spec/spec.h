@@ -28,7 +28,7 @@ struct task_spec {
 };
 
 /* AUTO, or what enum op_precision has, one further. */
-enum asked_precision { ASK_AUTO, ASK_F32, ASK_BF16, ASK_FP16 };
+enum asked_precision { ASK_AUTO, ASK_F32, ASK_BF16, ASK_F16, ASK_TF32, ASK_FP16 };
 enum { SHARD_AUTO, SHARD_FALSE, SHARD_TRUE };
 enum { LAUNCHER_LOCAL, LAUNCHER_SLURM };
 

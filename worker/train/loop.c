@@ -20,7 +20,7 @@
 #include "worker/train/loop_internal.h"
 #include "worker/train/writer.h"
 
-enum { STREAK_MAX = 10 };
+enum { STREAK_MAX = 10, STREAK_F16 = 24 }; /* f16: 16 bring the loss scale down to 1 */
 enum phase { PHASE_TRAIN, PHASE_EVAL, PHASE_SAVE, PHASE_BEST, PHASE_FINAL, PHASE_STOP };
 
 /* For profilers of a device: what it is busy with; -1: nothing of these. */
@@ -386,6 +386,8 @@ static int log_interval(struct loop *l, double lr, struct err *e)
     metric_add(&m, "tokens_per_second", speed);
     if (l->p.skipped)
         metric_add(&m, "skipped", (double)l->p.skipped);
+    if (l->precision == PRECISION_F16)
+        metric_add(&m, "loss_scale", trainer_scale(l->trainer)->factor);
     for (int i = 0; n > 0 && i < v->sum.n && m.n < METRICS_MAX; i++)
         metric_add(&m, v->sum.name[i], v->sum.value[i] / n);
     add_gpu(l, &m);
@@ -444,26 +446,48 @@ static void expect_next(struct loop *l, const uint32_t *example, size_t n)
         trainer_expect(l->trainer, example + n, next);
 }
 
+/* Too many in a row. The parameters are those of the last good step: they are kept. */
+static int give_up(struct loop *l, struct err *e)
+{
+    struct progress *p = &l->p;
+    struct err second;
+    int f16 = l->precision == PRECISION_F16;
+
+    if (f16)
+        p->step++;
+    if (f16 && loop_save(l, &second))
+        log_warn("%s", second.msg);
+    err_set(
+        e, ERR_FAILED,
+        "%s: loss or gradients were not finite for %ld steps in a row; it began at step "
+        "%ld in %s",
+        l->o.stage->name, p->streak, p->streak_step, p->streak_tensor);
+    if (f16)
+        return err_mend(e,
+                        "train in bf16 or f32 (resources.precision): f16 ends at 65504; or "
+                        "lower lr. The newest checkpoint is %s/checkpoint-%ld",
+                        l->dir, l->saved);
+    return err_mend(e, "lower lr; the last good checkpoint is kept in %s", l->dir);
+}
+
 static int skipped_step(struct loop *l, const char *tensor, struct err *e)
 {
     struct progress *p = &l->p;
+    long most = l->precision == PRECISION_F16 ? STREAK_F16 : STREAK_MAX;
 
     p->skipped++;
     if (!p->streak++) {
         p->streak_step = p->step + 1;
         snprintf(p->streak_tensor, sizeof p->streak_tensor, "%s", tensor);
     }
-    log_warn("%s: step %ld skipped: %s is not finite", l->o.stage->name, p->step + 1,
-             tensor);
+    if (l->precision == PRECISION_F16)
+        log_warn("%s: step %ld skipped: %s is not finite; the loss scale is %g now",
+                 l->o.stage->name, p->step + 1, tensor, trainer_scale(l->trainer)->factor);
+    else
+        log_warn("%s: step %ld skipped: %s is not finite", l->o.stage->name, p->step + 1,
+                 tensor);
     /* A short stage none of whose steps counted has learned nothing either. */
-    if (p->streak < STREAK_MAX && p->streak < l->total)
-        return 0;
-    err_set(
-        e, ERR_FAILED,
-        "%s: loss or gradients were not finite for %ld steps in a row; it began at step "
-        "%ld in %s",
-        l->o.stage->name, p->streak, p->streak_step, p->streak_tensor);
-    return err_mend(e, "lower lr; the last good checkpoint is kept in %s", l->dir);
+    return p->streak < most && p->streak < l->total ? 0 : give_up(l, e);
 }
 
 /* Seconds another host may be silent within a step: ten times the longest one so far. */

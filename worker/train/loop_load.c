@@ -92,19 +92,18 @@ static int make_extra(struct loop *l, struct err *e)
 static int find_precision(struct loop *l, int r, struct err *e)
 {
     const struct backend *b = l->o.job->backend;
+    const char *units;
 
     if (!r && loop_leads(l))
         r = precision_of_stage(l->o.job->spec, b, l->dir, l->o.resume, &l->precision, e);
     r = comm_agree(l->comm, r, e);
     if (!r)
         r = l->comm->broadcast(l->comm, &l->precision, sizeof l->precision, 0, e);
+    units = precision_units(b, l->precision);
     if (!r)
         log_info("%s: matrix products in %s%s%s", l->o.stage->name,
-                 model_precision_names[l->precision],
-                 l->precision == PRECISION_BF16 ? " by " : "",
-                 l->precision == PRECISION_F32 ? ""
-                 : b->bf16()                   ? b->bf16()
-                                               : "rounding, slower than f32");
+                 model_precision_names[l->precision], units ? " by " : "",
+                 units ? units : "");
     return r;
 }
 

@@ -336,17 +336,18 @@ static size_t packed_bytes(const struct memory_request *r, const struct param *p
 {
     size_t rows = (size_t)(p->rows + TILE - 1) / TILE * TILE;
     size_t n = rows * (size_t)p->cols;
+    int two_bytes = r->precision == PRECISION_BF16 || r->precision == PRECISION_F16;
+    int native = r->precision == PRECISION_BF16 && r->backend->bf16();
 
     if (p->touched || p->rows < 2 || p->cols < 2)
         return 0;
-    if (r->device) /* two copies of two-byte numbers, rows of a multiple of 16 bytes */
-        return r->precision == PRECISION_F32
-                   ? 0
-                   : (p->trainable ? 2 : 1) * (size_t)p->rows * ((size_t)p->cols + 7) / 8 *
-                         8 * sizeof(uint16_t);
-    if (r->precision == PRECISION_BF16)
-        return (p->trainable ? 2 : 1) * n *
-               (r->backend->bf16() ? sizeof(uint16_t) : sizeof(float));
+    if (r->device && two_bytes) /* two copies, rows of a multiple of 16 bytes */
+        return (p->trainable ? 2 : 1) * (size_t)p->rows * (((size_t)p->cols + 7) / 8 * 8) *
+               sizeof(uint16_t);
+    if (r->device)
+        return 0;
+    if (two_bytes)
+        return (p->trainable ? 2 : 1) * n * (native ? sizeof(uint16_t) : sizeof(float));
     return kept * n * sizeof(float);
 }
 

@@ -18,7 +18,7 @@
 enum { MEASURE_M = 256, MEASURE_N = 768, MEASURE_K = 768, MEASURE_TRIES = 3 };
 enum { CACHE_BYTES_MAX = 4096, TRAINER_BYTES_MAX = 1 << 20, KEY_BYTES = 160 };
 
-/* bf16 must be worth its rounding. */
+/* Two bytes must be worth their rounding. */
 #define SPEEDUP_LEAST 1.25
 
 /* ---- measuring ----------------------------------------------------------------------- */
@@ -59,21 +59,38 @@ static double measure_one(const struct backend *b, enum op_precision precision,
     return best;
 }
 
-/* Time in f32 by time in bf16; 0 when it could not be measured. */
+/* The two-byte type that is worth a measurement; f32: none. */
+static enum op_precision candidate(const struct backend *b)
+{
+    return b->bf16() ? PRECISION_BF16 : b->f16() ? PRECISION_F16 : PRECISION_F32;
+}
+
+const char *precision_units(const struct backend *b, enum op_precision p)
+{
+    const char *units = p == PRECISION_BF16  ? b->bf16()
+                        : p == PRECISION_F16 ? b->f16()
+                                             : NULL;
+
+    if (p == PRECISION_F32 || p == PRECISION_TF32)
+        return NULL;
+    return units ? units : "rounding, slower than f32";
+}
+
+/* Time in f32 by time in the candidate; 0 when it could not be measured. */
 static double measure(const struct backend *b)
 {
     size_t na = (size_t)MEASURE_M * MEASURE_K, nw = (size_t)MEASURE_N * MEASURE_K;
     size_t nc = (size_t)MEASURE_M * MEASURE_N;
     float *p = b->alloc((na + nw + nc) * sizeof *p);
-    double f32 = 0, bf16 = 0;
+    double f32 = 0, fast = 0;
 
     if (p && !b->fill_zero(p, (na + nw + nc) * sizeof *p)) {
         f32 = measure_one(b, PRECISION_F32, p, p + na, p + na + nw);
-        bf16 = measure_one(b, PRECISION_BF16, p, p + na, p + na + nw);
+        fast = measure_one(b, candidate(b), p, p + na, p + na + nw);
     }
     if (p)
         b->release(p);
-    return f32 > 0 && bf16 > 0 ? f32 / bf16 : 0;
+    return f32 > 0 && fast > 0 ? f32 / fast : 0;
 }
 
 /* ---- the cache ----------------------------------------------------------------------- */
@@ -99,7 +116,8 @@ static void make_key(const struct backend *b, char key[KEY_BYTES])
     }
     if (f)
         fclose(f);
-    snprintf(key, KEY_BYTES, "%s %s, %s", HONE_VERSION, b->bf16(), model);
+    snprintf(key, KEY_BYTES, "%s %s, %s", HONE_VERSION, precision_units(b, candidate(b)),
+             model);
 }
 
 /* The stored measurement for `key`; 0: none that can be trusted. */
@@ -135,10 +153,11 @@ static void cache_write(const char *key, double speedup)
 
 enum op_precision precision_auto(const struct backend *b, double *speedup)
 {
+    enum op_precision fast = candidate(b);
     char key[KEY_BYTES];
     double x = 0;
 
-    if (b->bf16()) {
+    if (fast != PRECISION_F32) {
         make_key(b, key);
         x = cache_read(key);
         if (x == 0) {
@@ -149,7 +168,7 @@ enum op_precision precision_auto(const struct backend *b, double *speedup)
     }
     if (speedup)
         *speedup = x;
-    return x >= SPEEDUP_LEAST ? PRECISION_BF16 : PRECISION_F32;
+    return x >= SPEEDUP_LEAST ? fast : PRECISION_F32;
 }
 
 /* ---- a stage's ----------------------------------------------------------------------- */

@@ -92,6 +92,10 @@ static int write_trainer(const struct snapshot *s, const char *path, struct err 
         json_string(model_precision_names[model_get_precision(s->model)]));
     bad |= json_object_set_new(root, "updates",
                                json_integer(trainer_optim(s->trainer)->updates));
+    bad |=
+        json_object_set_new(root, "loss_scale", exact(trainer_scale(s->trainer)->factor));
+    bad |= json_object_set_new(root, "loss_scale_steps",
+                               json_integer(trainer_scale(s->trainer)->good));
     bad |= json_object_set_new(root, "finished", json_boolean(p->finished));
     bad |= json_object_set_new(root, "streak_tensor", json_string(p->streak_tensor));
 #define X(f) bad |= json_object_set_new(root, #f, json_integer(p->f));
@@ -162,6 +166,19 @@ static int check_hashes(const json_t *root, const struct snapshot *s, struct err
     return 0;
 }
 
+/* The loss scale, which older checkpoints do not have: then it stays as it is. */
+static int read_scale(const json_t *root, struct loss_scale *s, struct err *e)
+{
+    int r = 0;
+
+    if (!json_object_get(root, "loss_scale"))
+        return 0;
+    r = read_exact(root, "loss_scale", &s->factor, e);
+    if (!r && !(s->factor > 0 && s->factor < 1e30))
+        r = err_set(e, ERR_CORRUPT, "\"loss_scale\" is out of bounds");
+    return r ? r : json_get_long(root, "loss_scale_steps", 1, &s->good, e);
+}
+
 static int read_trainer(const struct snapshot *s, const char *path, struct arena *a,
                         struct err *e)
 {
@@ -175,6 +192,8 @@ static int read_trainer(const struct snapshot *s, const char *path, struct arena
     r = check_hashes(root, s, e);
     if (!r)
         r = json_get_long(root, "updates", 1, &trainer_optim(s->trainer)->updates, e);
+    if (!r)
+        r = read_scale(root, trainer_scale(s->trainer), e);
     if (!r)
         r = json_get_bool(root, "finished", 1, &p->finished, e);
     if (!r)

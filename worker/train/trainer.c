@@ -11,7 +11,7 @@
 #include "worker/data/pack.h"
 #include "worker/dist/shard.h"
 
-enum { NAME_MAX_BYTES = 96 };
+enum { NAME_MAX_BYTES = 96, SCALE_FIRST = 65536, SCALE_GROWTH = 2, SCALE_STEPS = 2000 };
 
 const char *const trainer_part_names[TRAINER_PARTS] = {
     "time_data", "time_forward", "time_backward", "time_reduce", "time_optimizer"};
@@ -43,6 +43,7 @@ struct trainer {
     struct tape *tape;
     struct ahead *ahead; /* packs the parts of `plan`, then those of `next` */
     struct optim optim;
+    struct loss_scale scale;
     size_t S, O, micro_tokens;
     struct examples own, all; /* of this rank; of the batch (several ranks) */
     struct plan plan, next;   /* of this step; of the one to come, n = 0: not known */
@@ -74,6 +75,7 @@ int trainer_open(struct trainer **out, const struct trainer_setup *s, struct err
     t->backend = model_get_backend(s->model);
     t->S = s->sequences->per_example;
     t->O = (size_t)model_outputs(s->model);
+    t->scale.factor = model_get_precision(s->model) == PRECISION_F16 ? SCALE_FIRST : 1;
     t->micro_tokens = s->micro_tokens ? (size_t)s->micro_tokens : TRAINER_MICRO_TOKENS;
     r = optim_open(&t->optim, s->model, &s->optim, s->comm, e);
     if (r)
@@ -137,6 +139,11 @@ void trainer_close(struct trainer *t)
 struct optim *trainer_optim(struct trainer *t)
 {
     return &t->optim;
+}
+
+struct loss_scale *trainer_scale(struct trainer *t)
+{
+    return &t->scale;
 }
 
 /* ---- the shard ---- */
@@ -385,15 +392,25 @@ static int forward(struct trainer *t, const struct pack_part *p, enum tape_mode 
     return 0;
 }
 
+/* Gradients of a part's outputs, larger by the loss scale: a power of two, so that no bit
+ * is lost. */
+static float *scaled(const struct trainer *t, float *x, size_t n)
+{
+    for (size_t i = 0; t->scale.factor != 1 && i < n; i++)
+        x[i] *= (float)t->scale.factor;
+    return x;
+}
+
 static int backward(struct trainer *t, const struct pack_part *p, const struct model_out *o,
                     struct step_result *out, struct err *e)
 {
     int r;
 
     enter(t, out, PART_BACKWARD);
-    r = tape_seed(t->tape, o->logits, t->own.d_out + p->first * t->O);
+    r = tape_seed(t->tape, o->logits,
+                  scaled(t, t->own.d_out + p->first * t->O, p->n * t->O));
     if (!r && o->value)
-        r = tape_seed(t->tape, o->value, t->own.d_value + p->first);
+        r = tape_seed(t->tape, o->value, scaled(t, t->own.d_value + p->first, p->n));
     if (r) /* kept by the tape, which has the reason */
         return tape_result(t->tape, e);
     return tape_backward(t->tape, e);
@@ -639,6 +656,7 @@ static int update(struct trainer *t, struct step_result *out, double factor, str
 
     if (r)
         return r;
+    out->grad_norm /= t->scale.factor;
     if (bad >= 0 || !isfinite(out->grad_norm)) {
         out->bad = bad >= 0 ? t->optim.param[bad]->name : "gradient norm";
         return 0;
@@ -646,7 +664,19 @@ static int update(struct trainer *t, struct step_result *out, double factor, str
     /* As torch.nn.utils.clip_grad_norm_: the small term keeps a zero norm harmless. */
     if (s->clip > 0 && s->clip < out->grad_norm + 1e-6)
         scale = s->clip / (out->grad_norm + 1e-6);
-    return optim_step(&t->optim, factor, scale, e);
+    return optim_step(&t->optim, factor, scale / t->scale.factor, e);
+}
+
+/* What the step says about the loss scale. */
+static void rescale(struct loss_scale *s, int overflow)
+{
+    if (overflow) {
+        s->factor /= SCALE_GROWTH;
+        s->good = 0;
+    } else if (++s->good == SCALE_STEPS) {
+        s->factor *= SCALE_GROWTH;
+        s->good = 0;
+    }
 }
 
 static int run_step(struct trainer *t, long step, const uint32_t *example, size_t n,
@@ -685,6 +715,8 @@ static int run_step(struct trainer *t, long step, const uint32_t *example, size_
     if (!r && out->bad)
         r = optim_skip(&t->optim, e);
     leave(t, out);
+    if (!r && model_get_precision(s->model) == PRECISION_F16)
+        rescale(&t->scale, out->bad != NULL);
     if (!r && !out->bad && s->stage->after_step)
         s->stage->after_step(s->run, &out->metrics);
     return r;

@@ -64,6 +64,15 @@ struct step_result {
                                     * before */
 };
 
+/* Dynamic loss scaling, for f16 alone (Micikevicius et al. 2018; values of PyTorch's
+ * GradScaler): gradients of the outputs are multiplied by `factor`, gradients of parameters
+ * divided by it. A step that overflows is skipped and halves it; 2,000 steps in a row that
+ * do not, `good` of which have been counted, double it. */
+struct loss_scale {
+    double factor; /* 1: off */
+    long good;
+};
+
 struct trainer;
 extern const char *const trainer_part_names[TRAINER_PARTS]; /* of metrics: "time_data" */
 
@@ -80,5 +89,6 @@ int trainer_step(struct trainer *t, long step, const uint32_t *example, size_t n
 void trainer_expect(struct trainer *t, const uint32_t *example, size_t n);
 
 struct optim *trainer_optim(struct trainer *t);
+struct loss_scale *trainer_scale(struct trainer *t);
 
 #endif

@@ -367,11 +367,11 @@ static void print_plan(const struct plan *c)
     printf("device  %s\n", line);
     printf("math    matrix products in %s", model_precision_names[c->precision]);
     if (c->speedup > 0)
-        printf(" (auto: bf16 is %.2f times as fast as f32)", c->speedup);
+        printf(" (auto: two-byte numbers are %.2f times as fast as f32)", c->speedup);
     else if (c->spec.resources.precision == ASK_AUTO && c->absent)
         printf(" (auto: measured where it starts)");
     else if (c->spec.resources.precision == ASK_AUTO)
-        printf(" (auto: no instructions for bf16)");
+        printf(" (auto: no instructions for shorter numbers)");
     printf("\n\n");
     printf("%-10s %12s %10s %14s %8s %6s %9s %10s  %s\n", "stage", "parameters",
            "sequences", "tokens", "steps", "batch", "lr", "memory", "needs");

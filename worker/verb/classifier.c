@@ -63,12 +63,14 @@ static int choose_precision(const char *word, int trained, const struct backend 
 
     if (asked < 0 && word && strcmp(word, "auto")) {
         err_set(e, ERR_USAGE, "--precision \"%.20s\" is none", word);
-        return err_mend(e, "auto, f32 or bf16");
+        return err_mend(e, "auto, f32, bf16, f16 or tf32");
     }
     if (asked >= 0)
         *out = (enum op_precision)asked;
     else
-        *out = b->bf16() ? (enum op_precision)trained : PRECISION_F32;
+        *out = trained == PRECISION_F16 ? (b->f16() ? PRECISION_F16 : PRECISION_F32)
+               : trained == PRECISION_TF32 || b->bf16() ? (enum op_precision)trained
+                                                        : PRECISION_F32;
     return 0;
 }
 

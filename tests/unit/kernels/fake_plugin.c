@@ -99,6 +99,7 @@ const struct backend *FAKE_NAME(void)
                                .devices = fake_devices,
                                .describe = fake_describe,
                                .bf16 = fake_bf16,
+                               .f16 = fake_bf16,
                                .set_threads = fake_set_threads,
                                .threads = fake_threads,
                                .alloc = fake_alloc,

@@ -1,5 +1,5 @@
 /* The trainer's step on a tiny model: micro-batches, rows nobody touched, steps that are
- * not finite, dropout that follows the example and not its place. */
+ * not finite, dropout that follows the example and not its place, the loss scale of f16. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +15,7 @@
 
 enum { ROWS = 12, LEN = 6 };
 
+static enum op_precision precision; /* of the fixtures */
 static char root[] = "/tmp/hone-trainer-XXXXXX";
 
 struct fixture {
@@ -44,6 +45,7 @@ static void open_fixture(struct fixture *f, double dropout, long micro_tokens)
                               .pooling = POOLING_MEAN,
                               .trainable = 1,
                               .dropout = dropout,
+                              .precision = precision,
                               .seed = 1};
     struct trainer_setup s = {.comm = comm_self(),
                               .stage = stage_find("sft"),
@@ -240,6 +242,89 @@ static void not_finite(void **state)
     close_fixture(&f);
 }
 
+/* Near f32: products of rounded operands, nothing else. */
+static void f16_is_near_f32(void **state)
+{
+    struct fixture f32, f16;
+
+    (void)state;
+    open_fixture(&f32, 0.1, 0);
+    precision = PRECISION_F16;
+    open_fixture(&f16, 0.1, 7); /* its parts are scaled one by one */
+    precision = PRECISION_F32;
+    assert_true(trainer_scale(f32.trainer)->factor == 1);
+    for (long i = 0; i < 4; i++) {
+        struct step_result a = step(&f32, i, batch, 8), b = step(&f16, i, batch, 8);
+
+        assert_null(b.bad);
+        assert_true(fabs(a.loss - b.loss) <= 2e-3 * a.loss);
+        assert_true(fabs(a.grad_norm - b.grad_norm) <= 5e-3 * a.grad_norm);
+        assert_true(a.loss != b.loss);
+    }
+    assert_true(trainer_scale(f16.trainer)->factor == 65536);
+    assert_int_equal(trainer_scale(f16.trainer)->good, 4);
+    assert_true(trainer_scale(f32.trainer)->factor == 1);
+    close_fixture(&f32);
+    close_fixture(&f16);
+}
+
+/* An overflow skips the step, names its tensor and halves the scale; where gradients fit
+ * again training goes on as if nothing had been. */
+static void f16_overflow(void **state)
+{
+    struct fixture f, calm;
+    struct step_result r, want;
+    struct param *p;
+    float was;
+    long skipped = 0;
+
+    (void)state;
+    precision = PRECISION_F16;
+    open_fixture(&f, 0, 0);
+    open_fixture(&calm, 0, 0);
+    precision = PRECISION_F32;
+    p = find(f.model, "layer.0.ff.in.w");
+    was = p->data[0];
+    trainer_scale(f.trainer)->factor = 0x1p30;
+    trainer_scale(f.trainer)->good = 7;
+    for (r = step(&f, 0, batch, 8); r.bad; r = step(&f, 0, batch, 8)) {
+        skipped++;
+        assert_non_null(strstr(r.bad, "layer."));
+        assert_true(trainer_scale(f.trainer)->factor == ldexp(1, 30 - (int)skipped));
+        assert_int_equal(trainer_scale(f.trainer)->good, 0);
+        assert_int_equal(trainer_optim(f.trainer)->updates, 0);
+        assert_true(p->data[0] == was);
+        assert_true(skipped < 20);
+    }
+    assert_in_range(skipped, 5, 15);
+    assert_int_equal(trainer_scale(f.trainer)->good, 1);
+    assert_true(p->data[0] != was);
+    want = step(&calm, 0, batch, 8);
+    assert_true(fabs(r.grad_norm - want.grad_norm) < 2e-3 * want.grad_norm);
+    assert_true(r.loss == want.loss);
+    close_fixture(&f);
+    close_fixture(&calm);
+}
+
+static void f16_growth(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    precision = PRECISION_F16;
+    open_fixture(&f, 0, 0);
+    precision = PRECISION_F32;
+    trainer_scale(f.trainer)->factor = 128;
+    trainer_scale(f.trainer)->good = 1998;
+    step(&f, 0, batch, 8);
+    assert_true(trainer_scale(f.trainer)->factor == 128);
+    assert_int_equal(trainer_scale(f.trainer)->good, 1999);
+    step(&f, 1, batch, 8);
+    assert_true(trainer_scale(f.trainer)->factor == 256);
+    assert_int_equal(trainer_scale(f.trainer)->good, 0);
+    close_fixture(&f);
+}
+
 static int set_up(void **state)
 {
     struct err e;
@@ -264,6 +349,9 @@ int main(void)
         cmocka_unit_test(place_does_not_matter),
         cmocka_unit_test(untouched_rows),
         cmocka_unit_test(not_finite),
+        cmocka_unit_test(f16_is_near_f32),
+        cmocka_unit_test(f16_overflow),
+        cmocka_unit_test(f16_growth),
     };
 
     return cmocka_run_group_tests(tests, set_up, clean_up);
