@@ -21,6 +21,7 @@
 #include "daemon/judge.h"
 #include "daemon/machine.h"
 #include "daemon/plan.h"
+#include "daemon/report.h"
 #include "daemon/retain.h"
 #include "daemon/tail.h"
 #include "daemon/uplink.h"
@@ -201,8 +202,10 @@ static void save(struct daemon *d, struct job *j)
 static void tell(struct daemon *d, struct job *j, int ended)
 {
     event_state(d, j);
-    if (ended)
+    if (ended) {
         judge_ended(d, j);
+        report_begin(d, j);
+    }
     release_folder(d, j);
     if (!is_running(j))
         journal_rest(j->journal);

@@ -58,9 +58,10 @@ struct daemon {
     const char *far;     /* HOST:PORT, those on other hosts; NULL: there are none */
     const char *state;   /* folder */
     char worker[FILE_PATH_MAX];
-    const char *roots;  /* folders that jobs may use, daemon/roots.h; NULL: any */
-    struct auth *auth;  /* borrowed; NULL: nobody comes over the network */
-    struct access self; /* whom a peer on a Unix socket turns out to be */
+    char hone[FILE_PATH_MAX]; /* "": not found, nobody writes reports */
+    const char *roots;        /* folders that jobs may use, daemon/roots.h; NULL: any */
+    struct auth *auth;        /* borrowed; NULL: nobody comes over the network */
+    struct access self;       /* whom a peer on a Unix socket turns out to be */
     struct resources resources;
     double check_limit; /* seconds that judging a job may take */
     int is_private;     /* ends with its owner, and its workers with it */

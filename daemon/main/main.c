@@ -242,6 +242,8 @@ static int start(struct server *s, const struct options *o, struct err *e)
     rc = listen_start(&s->listening, s->io, e);
     if (!rc)
         rc = launch_find("hone-worker", s->daemon.worker, sizeof s->daemon.worker, e);
+    if (!rc && launch_find("hone", s->daemon.hone, sizeof s->daemon.hone, e))
+        s->daemon.hone[0] = '\0';
     if (!rc)
         rc = daemon_recover(&s->daemon, e);
     if (!rc && s->owner_fd < 0)

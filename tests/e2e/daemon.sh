@@ -121,6 +121,7 @@ await_state 1 done 120
 wait "$watcher" || fail "hone watch: exit status $?"
 await_state 3 done 120
 await_state 2 done 120
+await one/report.html # nobody asked for it
 same whole one
 same whole two
 "$hone" watch 1 --after 0 --json >again.1
