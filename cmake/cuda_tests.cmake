@@ -60,12 +60,13 @@ foreach(kind IN LISTS emu_kinds)
     target_link_libraries(emu_${kind} PRIVATE Threads::Threads ${CMAKE_DL_LIBS} m)
 endforeach()
 hone_script_tests(cuda_emu quick)
-foreach(test planted plugin job memory resume tune trace mutate sm70)
+foreach(test planted plugin job memory resume tune trace ranks mutate sm70)
     set_property(TEST cuda_emu_${test} APPEND PROPERTY ENVIRONMENT
         "HONE_CUDA_TUNE=0" "XDG_CACHE_HOME=${PROJECT_BINARY_DIR}/tests/cache"
         "HONE_TESTS=${PROJECT_BINARY_DIR}/tests" "HONE_CUDA_INCLUDE=${HONE_CUDA_INCLUDE}")
 endforeach()
-set_tests_properties(cuda_emu_job cuda_emu_resume cuda_emu_mutate cuda_emu_sm70 PROPERTIES LABELS slow)
+set_tests_properties(cuda_emu_job cuda_emu_ranks cuda_emu_resume cuda_emu_mutate cuda_emu_sm70
+    PROPERTIES LABELS slow)
 
 # tests/gpu/bench.c works (its numbers here mean nothing).
 add_executable(gpu_bench ${PROJECT_SOURCE_DIR}/tests/gpu/bench.c)
@@ -91,3 +92,8 @@ foreach(op act attention coverage loss matmul norm tokens train)
         hone_emulated_op(${op} cuda_race slow hone-cuda-race 3)
     endif()
 endforeach()
+
+# Ranks on emulated devices.
+add_dependencies(unit_dist_device hone-cuda-emu)
+set_property(TEST unit_dist_device APPEND PROPERTY ENVIRONMENT
+    "HONE_CUDA_PLUGIN=${PROJECT_BINARY_DIR}/tests/hone-cuda-emu.so")

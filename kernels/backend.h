@@ -55,6 +55,65 @@ struct backend_device {
     int (*step_seconds)(double *seconds, int n);
 };
 
+/* A process's device, so that ranks can compare theirs. */
+struct backend_card {
+    char name[96], id[64]; /* id: the same for no other device of any host */
+    int index;
+};
+
+/* How far the sums of a group have come. */
+struct backend_progress {
+    long queued, done; /* collectives */
+    char failed[192];  /* what the library or the device reports; "" */
+};
+
+/* Between the host and each device, in bytes a second; and does i reach k's memory? */
+enum { BACKEND_LINKS_MAX = 16 };
+struct backend_links {
+    int n;
+    double to_device[BACKEND_LINKS_MAX], from_device[BACKEND_LINKS_MAX];
+    unsigned char peer[BACKEND_LINKS_MAX][BACKEND_LINKS_MAX];
+};
+
+struct backend_group;
+enum { BACKEND_GROUP_ID = 128, BACKEND_PART_ALIGN = 16 /* floats */ };
+
+/* Sums over the devices of several processes (NCCL). Collectives are queued on a stream of
+ * their own, behind the operators queued so far, and nothing waits but what says so; every
+ * rank queues the same ones in the same order. Rank i's part of n floats is [share(i),
+ * share(i + 1)), see backend_share(). Functions return 0, or a code with error() set. */
+struct backend_ranks {
+    /* Of the library, as 22809 for 2.28.9; 0: there is none that serves, and why. */
+    int (*version)(char *why, size_t n);
+    int (*card)(struct backend_card *d);
+    int (*links)(struct backend_links *l);      /* measured, about 50 ms a device */
+    int (*group_id)(char id[BACKEND_GROUP_ID]); /* one rank's, carried to the others */
+    /* Collective; waits `seconds` for the others, or until *given_up. */
+    int (*open)(struct backend_group **out, const char id[BACKEND_GROUP_ID], int rank,
+                int world, double seconds, int (*given_up)(void *arg), void *arg);
+    void (*close)(struct backend_group *g); /* total; aborts where sums are left over */
+    /* End all that is queued: it will not complete. From any thread; the group is dead. */
+    void (*abort)(struct backend_group *g);
+    /* From any thread. */
+    void (*look)(struct backend_group *g, struct backend_progress *p);
+    /* x (n) = its sum over the ranks; parts: of this rank's part alone. two_bytes: values
+     * travel as bf16 and are summed in f32, in order of rank. */
+    int (*sum)(struct backend_group *g, float *x, size_t n, int parts, int two_bytes);
+    int (*gather)(struct backend_group *g, float *x, size_t n); /* the parts of all */
+    int (*join)(struct backend_group *g); /* later operators wait for what is queued */
+    /* Room for two-byte sums of up to n elements: then a sum needs no memory. */
+    int (*reserve)(struct backend_group *g, size_t n);
+    /* packed (rows, cols) = table[id[i]], or back; all on the device. An operator. */
+    int (*rows)(float *packed, float *table, const int *id, long rows, long cols, int back);
+};
+
+static inline size_t backend_share(size_t n, int i, int world)
+{
+    size_t each = n / (size_t)world / BACKEND_PART_ALIGN * BACKEND_PART_ALIGN;
+
+    return i == world ? n : each * (size_t)i;
+}
+
 struct backend {
     unsigned abi, size;
     const char *name; /* "ref", "cpu", "cuda" */
@@ -85,6 +144,7 @@ struct backend {
     const char *(*error)(void); /* the newest failure of an operator, on this thread */
     const struct backend_choices *choices; /* NULL: none are made */
     const struct backend_device *device;   /* NULL: the host itself */
+    const struct backend_ranks *ranks;     /* NULL: sums go through host memory */
 #define X(op) int (*op)(const struct op##_args *);
     HONE_OPS(X)
 #undef X

@@ -88,6 +88,22 @@ static inline size_t operand_size(int type)
 int cuda_round(void *to, long ld_to, enum cuda_operand type, const float *x, long ld,
                long rows, long cols);
 
+/* ---- nccl.c ---- */
+extern const struct backend_ranks cuda_ranks;
+/* 0, or ERR_DEVICE once a group was aborted: what comes from the device is worthless. */
+int cuda_ranks_check(void);
+
+/* ---- links.c ---- */
+int cuda_links(struct backend_links *l);
+
+/* ---- exchange.cu: what nccl.c needs done on its own stream ---- */
+int cuda_to_wire(void *to, const float *x, size_t n, cudaStream_t s); /* as bf16 */
+int cuda_from_wire(float *x, const void *from, size_t n, cudaStream_t s);
+/* x (n) = part 0 + part 1 + ... of parts (world, n) */
+int cuda_sum_wire(float *x, const void *parts, int world, size_t n, cudaStream_t s);
+int cuda_copy_rows(float *packed, float *table, const int *id, long rows, long cols,
+                   int back);
+
 #define X(op) int cuda_##op(const struct op##_args *);
 HONE_OPS(X)
 #undef X

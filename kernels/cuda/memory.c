@@ -171,14 +171,14 @@ int cuda_copy_out(void *host, const void *device, size_t bytes)
         pthread_mutex_lock(&out.lock);
         rc = copy_out_pieces(host, device, bytes);
         pthread_mutex_unlock(&out.lock);
-        return rc;
+        return rc ? rc : cuda_ranks_check();
     }
     rc = cuda_check(
         cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, cuda_stream()),
         "copy from the device");
     if (!rc)
         rc = cuda_check(cudaStreamSynchronize(cuda_stream()), "copy from the device");
-    return rc;
+    return rc ? rc : cuda_ranks_check();
 }
 
 int cuda_fill_zero(void *device, size_t bytes)

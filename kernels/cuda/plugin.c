@@ -61,6 +61,7 @@ const struct backend *hone_backend(void)
                                          .error = op_error,
                                          .choices = &choices,
                                          .device = &device,
+                                         .ranks = &cuda_ranks,
 #define X(op) .op = cuda_##op,
                                          HONE_OPS(X)
 #undef X

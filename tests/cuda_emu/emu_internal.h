@@ -37,8 +37,43 @@ void region_add(void *p, size_t bytes);
 bool region_remove(void *p); /* false: there is none */
 
 /* One lock for all of it: the back end may be called by several threads. */
-extern std::recursive_mutex lock;
-typedef std::lock_guard<std::recursive_mutex> guard;
+class big_lock
+{
+    std::recursive_mutex mutex;
+    int depth = 0;
+
+  public:
+    void lock()
+    {
+        mutex.lock();
+        depth++;
+    }
+    void unlock()
+    {
+        depth--;
+        mutex.unlock();
+    }
+    int let_go() /* however often it is held; for take() */
+    {
+        int n = depth;
+        for (int i = 0; i < n; i++)
+            unlock();
+        return n;
+    }
+    void take(int n)
+    {
+        for (int i = 0; i < n; i++)
+            lock();
+    }
+};
+extern big_lock lock;
+typedef std::lock_guard<big_lock> guard;
+
+/* Work that begins only when ready() says so: what another process must do first. */
+void enqueue_when(cudaStream_t s, std::function<bool()> ready, std::function<void()> run);
+
+/* Is this the rank on which things shall go wrong (EMU_RANK, else any)? */
+bool is_chosen_rank();
 
 /* Does this call fail? (EMU_FAIL, emu_fail_at) */
 bool injected(const char *call);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 namespace emu
 {
@@ -20,13 +21,18 @@ struct event {
     bool timed = false;
     std::shared_ptr<double> at; /* ms, when the work before it was done */
 };
+struct item {
+    std::function<void()> run;
+    std::function<bool()> ready; /* empty: always */
+};
 struct graph {
-    std::vector<std::function<void()>> work;
+    std::vector<item> work;
 };
 struct stream {
-    std::deque<std::function<void()>> work;
+    std::deque<item> work;
     unsigned long pushed = 0, done = 0;
     graph *capture = nullptr;
+    bool busy = false; /* some of its work is running, or asks whether it is ready */
 };
 
 static std::map<cudaStream_t, std::unique_ptr<stream>> streams;
@@ -95,23 +101,44 @@ static void device_memory_free(void *p)
     guarded.erase(m);
 }
 
-static void drain(stream *s, unsigned long until)
+/* Work up to number `until` that need not wait for anyone; true: that is all of it. */
+static bool advance(stream *s, unsigned long until)
 {
     if (s->done >= until || s->work.empty())
-        return;
+        return true;
+    if (s->busy)
+        return false;
     open_memory hold;
+    s->busy = true;
     while (s->done < until && !s->work.empty()) {
-        std::function<void()> f = std::move(s->work.front());
+        item next = s->work.front();
+        if (next.ready && !next.ready())
+            break;
         s->work.pop_front();
-        f();
+        next.run();
         s->done++;
+    }
+    s->busy = false;
+    return s->done >= until || s->work.empty();
+}
+
+/* The same, waiting for other processes (their sums) and threads. */
+static void drain(cudaStream_t id, unsigned long until)
+{
+    while (!advance(get(id), until)) {
+        int depth = lock.let_go();
+        usleep(50);
+        lock.take(depth);
     }
 }
 
 static void drain_all()
 {
+    std::vector<cudaStream_t> all;
     for (auto &s : streams)
-        drain(s.second.get(), ~0ul);
+        all.push_back(s.first);
+    for (cudaStream_t s : all)
+        drain(s, ~0ul);
 }
 
 static double spent;
@@ -134,32 +161,63 @@ static bool eager()
     return !s || strtoul(s, nullptr, 0) % 2;
 }
 
-void enqueue(cudaStream_t id, std::function<void()> f)
+static void enqueue_item(cudaStream_t id, item next)
 {
     guard hold(lock);
     stream *s = get(id);
     if (s->capture) {
-        s->capture->work.push_back(std::move(f));
+        s->capture->work.push_back(std::move(next));
         return;
     }
     if (!id)
         drain_all(); /* the legacy stream waits for all others */
-    s->work.push_back(std::move(f));
+    s->work.push_back(std::move(next));
     s->pushed++;
-    if (!id || eager())
-        drain(s, ~0ul);
+    if (!id)
+        drain(id, ~0ul);
+    else if (eager())
+        advance(s, ~0ul);
+}
+
+void enqueue(cudaStream_t id, std::function<void()> run)
+{
+    enqueue_item(id, {std::move(run), {}});
+}
+
+void enqueue_when(cudaStream_t id, std::function<bool()> ready, std::function<void()> run)
+{
+    enqueue_item(id, {std::move(run), std::move(ready)});
 }
 
 /* ---- failures on request: EMU_FAIL=call:n, or emu_fail_at(), makes the n-th call from now
- * fail (0: the next). ---- */
+ * fail (0: the next); EMU_STALL=call:n makes it never return. EMU_RANK: on that rank alone.
+ * ---- */
 
-std::recursive_mutex lock;
+big_lock lock;
 static char fail_call[64];
 static long fail_left = -1;
 
+bool is_chosen_rank()
+{
+    const char *asked = getenv("EMU_RANK"), *rank = getenv("OMPI_COMM_WORLD_RANK");
+    return !asked || (rank && !strcmp(asked, rank));
+}
+
+static void stall_if_asked(const char *call)
+{
+    static const char *ask = is_chosen_rank() ? getenv("EMU_STALL") : nullptr;
+    static long left = ask && strchr(ask, ':') ? atol(strchr(ask, ':') + 1) : 0;
+    if (!ask || strncmp(ask, call, strlen(call)) || ask[strlen(call)] != ':' || left--)
+        return;
+    lock.let_go();
+    for (;;)
+        pause();
+}
+
 bool injected(const char *call)
 {
-    static const char *ask = getenv("EMU_FAIL");
+    static const char *ask = is_chosen_rank() ? getenv("EMU_FAIL") : nullptr;
+    stall_if_asked(call);
     if (ask) {
         const char *colon = strchr(ask, ':');
         snprintf(fail_call, sizeof fail_call, "%.*s",
@@ -194,6 +252,7 @@ bool launch_fails()
 
 using namespace emu;
 static std::map<const void *, size_t> pinned, sizes; /* host's, device's */
+static thread_local int current_device;
 
 static bool is_pinned(const void *p)
 {
@@ -272,19 +331,35 @@ cudaError_t cudaSetDevice(int device)
     int n;
     if (cudaGetDeviceCount(&n) || device < 0 || device >= n)
         return failed(cudaErrorInvalidDevice);
+    current_device = device;
     return cudaSuccess;
 }
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
+cudaError_t cudaGetDevice(int *device)
+{
+    *device = current_device;
+    return cudaSuccess;
+}
+/* EMU_NAME: another kind of device; EMU_SAME_DEVICE: every process has the same one. */
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 {
     const char *name = getenv("EMU_NAME");
     const char *s = getenv("EMU_CAPABILITY"); /* 75: compute capability 7.5 */
     int capability = s ? atoi(s) : 80;
     memset(p, 0, sizeof *p);
-    snprintf(p->name, sizeof p->name, "%s", name ? name : "emulated GPU");
+    snprintf(p->name, sizeof p->name, "%s",
+             name && is_chosen_rank() ? name : "emulated GPU");
+    p->uuid.bytes[0] = getenv("EMU_SAME_DEVICE") ? 0 : (char)(device + 1);
     p->major = capability / 10;
     p->minor = capability % 10;
     p->totalGlobalMem = all_bytes();
     p->multiProcessorCount = 2;
+    return cudaSuccess;
+}
+/* EMU_NO_PEERS: as GeForce cards. */
+cudaError_t cudaDeviceCanAccessPeer(int *can, int, int)
+{
+    CALL(cudaDeviceCanAccessPeer, cudaErrorInvalidDevice)
+    *can = getenv("EMU_NO_PEERS") == nullptr;
     return cudaSuccess;
 }
 cudaError_t cudaMalloc(void **p, size_t n)
@@ -375,17 +450,28 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
     get(*s = (cudaStream_t)++next);
     return cudaSuccess;
 }
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned flags, int)
+{
+    CALL(cudaStreamCreateWithPriority, cudaErrorMemoryAllocation)
+    return cudaStreamCreateWithFlags(s, flags);
+}
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *most)
+{
+    *least = 0;
+    *most = -5;
+    return cudaSuccess;
+}
 cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
     guard hold(lock);
-    drain(get(s), ~0ul);
+    drain(s, ~0ul);
     streams.erase(s);
     return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     CALL(cudaStreamSynchronize, cudaErrorIllegalAddress)
-    drain(get(s), ~0ul);
+    drain(s, ~0ul);
     return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize(void)
@@ -419,12 +505,6 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
     *ms = (float)(*b->at - *a->at);
     return cudaSuccess;
 }
-cudaError_t cudaEventQuery(cudaEvent_t e)
-{
-    CALL(cudaEventQuery, cudaErrorUnknown)
-    event *v = (event *)e;
-    return v->number && get(v->stream)->done < v->number ? cudaErrorNotReady : cudaSuccess;
-}
 cudaError_t cudaEventDestroy(cudaEvent_t e)
 {
     CALL(cudaEventDestroy, cudaErrorUnknown)
@@ -449,8 +529,14 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
     CALL(cudaEventSynchronize, cudaErrorUnknown)
     event *v = (event *)e;
     if (v->number)
-        drain(get(v->stream), v->number);
+        drain(v->stream, v->number);
     return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t e)
+{
+    CALL(cudaEventQuery, cudaErrorIllegalAddress)
+    event v = *(event *)e; /* who asks moves the work on, as a device would by itself */
+    return !v.number || advance(get(v.stream), v.number) ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 {
@@ -460,7 +546,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
         get(s)->capture =
             get(v.stream)->capture; /* a fork: the graph keeps the order of the calls */
     else if (v.number)
-        enqueue(s, [=] { drain(get(v.stream), v.number); });
+        enqueue_when(
+            s, [=] { return advance(get(v.stream), v.number); }, [] {});
     return cudaSuccess;
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
@@ -489,7 +576,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t x, cudaStream_t s)
 {
     CALL(cudaGraphLaunch, cudaErrorUnknown)
     for (auto &f : ((graph *)x)->work)
-        enqueue(s, f);
+        enqueue_item(s, f);
     return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t g)

@@ -15,6 +15,7 @@ trap 'rm -rf "$dir"' EXIT
 python3 "$here/e2e/make_tiny.py" "$dir" --rows 40
 cd "$dir"
 export EMU_SEED=2 HONE_CUDA_PLUGIN=$plugin HONE_CUDA_TUNE=0 XDG_CACHE_HOME=$dir/cache
+export HONE_NCCL=$plugin
 
 train() { # NAME DEVICE [options]
     local name=$1 device=$2

@@ -16,3 +16,15 @@ echo "$said"
 if [ ! -e /dev/nvidiactl ]; then
     echo "$said" | grep -q '"devices": 0.*no device: no NVIDIA driver is loaded'
 fi
+
+# The real NCCL, where the toolkit has it, is loaded and has all that is called.
+library=$(find -L "$HONE_CUDA_INCLUDE/../lib" "$HONE_CUDA_INCLUDE/../lib64" -name libnccl.so.2 \
+    2>/dev/null | head -1)
+if [ -n "$library" ]; then
+    called=$(grep -o 'X(nccl[A-Za-z]*)' kernels/cuda/nccl.c | tr -d 'X()')
+    [ "$(echo "$called" | wc -l)" -gt 10 ]
+    has=$(nm -D --defined-only "$library" | awk '{ print $3 }')
+    for f in $called; do
+        echo "$has" | grep -qx "$f" || { echo "NCCL has no $f"; exit 1; }
+    done
+fi

@@ -39,6 +39,7 @@ library 'openssl/' proto/tls/
 library 'microhttpd' daemon/http/
 library 'cuda' kernels/cuda/
 library 'nvtx3/' kernels/cuda/
+library 'nccl' kernels/cuda/
 library '(oneapi|dnnl)' kernels/cpu/
 library 'yaml\.h' base/
 library 'jansson\.h' base/json.h

@@ -399,6 +399,8 @@ int cluster_open(struct comm **out, const struct cluster_setup *s, struct err *e
         return err_set(e, ERR_NOMEM, "start of the ranks: out of memory");
     k->mpi = s->mpi;
     k->patience = first_patience;
+    k->lost = s->lost;
+    k->lost_arg = s->arg;
     k->window.fd = -1;
     if (gethostname(k->host, sizeof k->host - 1))
         snprintf(k->host, sizeof k->host, "unknown host");

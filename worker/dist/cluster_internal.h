@@ -23,6 +23,8 @@ struct cluster {
     long step;
     int verdict;
     struct err broken; /* code 0: not */
+    watch_lost *lost;
+    void *lost_arg;
 };
 
 int cluster_fail(struct cluster *k, struct err *e);

@@ -62,6 +62,8 @@ int comm_agree(const struct comm *c, int r, struct err *e)
         return rc;
     if (c->verdict)
         *c->verdict = v.code;
+    if (c->give_up)
+        c->give_up(c);
     if (rank == 0)
         err_set(e, v.code, "%s", v.msg);
     else

@@ -1,9 +1,10 @@
 /* Communication between the ranks of one stage: a table that each transport fills.
  *
  * `self` (one rank): every collective is the identity. `cluster` (cluster.h): ranks that
- * MPI started, through shared memory inside a host and MPI between hosts. NCCL fills the
- * same table. All functions but grad_start() are collective (every rank calls them in the
- * same order) and return 0 or a negative ERR_ code.
+ * MPI started, through shared memory inside a host and MPI between hosts. `device`
+ * (device.h) is a cluster whose gradients are summed from device to device. All functions
+ * but grad_start() are collective (every rank calls them in the same order) and return 0 or
+ * a negative ERR_ code.
  *
  * Invariants: comm_agree() comes before any collective that a local failure would skip, so
  * no rank is left waiting. Sums go in order of rank: the same world gives the same bits. A
@@ -37,12 +38,18 @@ struct comm_grad {
     size_t n;            /* elements */
     const size_t *bound; /* (buckets + 1): bucket b is [bound[b], bound[b + 1]) */
     int buckets, shard;
-    /* Set by grad_open(): */
+    const unsigned char *gap; /* (buckets) what holds no gradients; NULL: all do */
+    /* Set by grad_open(), but grad and param where these lie on devices: those are given.
+     */
     float *grad;       /* (n), zeroed */
     float *param;      /* (n) shared by the ranks of a host; NULL: parameters stay put */
     size_t *from, *to; /* (buckets): what this rank owns */
     void *state;       /* the transport's */
 };
+
+/* Elements that travel together between devices (8 MB); device_sum() takes no more at once
+ * than these. */
+enum { COMM_DEVICE_BUCKET = 2 << 20 };
 
 struct comm {
     const char *name;
@@ -68,6 +75,16 @@ struct comm {
     int (*grad_wait)(const struct comm *c, struct comm_grad *g, struct err *e);
     /* The owned parts of g->param (or `param`, where that is NULL) are new. */
     int (*param_gather)(const struct comm *c, struct comm_grad *g, struct err *e);
+
+    /* NULL, or grad and param of comm_grad are memory of the devices, and so is x here: its
+     * sum. row_copy: packed (rows, cols) = table[id[i]], or back, all on the device; not
+     * collective. */
+    void *device;
+    int (*device_sum)(const struct comm *c, float *x, size_t n, struct err *e);
+    int (*row_copy)(const struct comm *c, float *packed, float *table, const int *id,
+                    long rows, long cols, int back, struct err *e);
+    /* A failure was agreed on: sums that are under way may have nobody to complete them. */
+    void (*give_up)(const struct comm *c);
 
     void (*note)(const struct comm *c, enum comm_phase phase, long step);
     /* Longest time that another host may be silent within a collective, in seconds. */

@@ -81,13 +81,15 @@ static void say(struct watch *t, int i, int silent)
 {
     const struct window_rank *r = window_rank(t->window, i);
     int phase = atomic_load(&r->phase), report = 1;
-    char text[ERR_MSG_MAX];
+    char text[ERR_MSG_MAX], device[32] = "";
 
+    if (atomic_load(&r->joined))
+        snprintf(device, sizeof device, ", device %d", atomic_load(&r->device));
     for (int k = 0; k < t->window->local; k++)
         report &= k == i || is_gone(window_rank(t->window, k));
     report = report && !atomic_exchange(&t->window->head->reported, 1);
-    snprintf(text, sizeof text, "rank %d on %s (pid %d) %s at step %ld, %s",
-             atomic_load(&r->rank), t->host, atomic_load(&r->pid),
+    snprintf(text, sizeof text, "rank %d on %s (pid %d%s) %s at step %ld, %s",
+             atomic_load(&r->rank), t->host, atomic_load(&r->pid), device,
              silent ? "has not moved for 10 s (is it stopped?)" : "was killed or crashed",
              atomic_load(&r->step) + 1,
              phase >= 0 && phase < COMM_PHASES ? comm_phase_names[phase] : "working");

@@ -29,6 +29,8 @@ struct window_rank {
     _Atomic int phase;     /* enum comm_phase */
     _Atomic int waits;     /* in a collective, for others */
     _Atomic long step;
+    _Atomic int device, unconnected; /* its index; it has failed to reach the others */
+    _Atomic long joined;             /* sums from device to device that it takes part in */
 };
 
 struct window_head {

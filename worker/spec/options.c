@@ -11,6 +11,7 @@ static const char *const precision_names[] = {"auto", "f32",  "bf16", "f16",
                                               "tf32", "fp16", NULL};
 static const char *const shard_names[] = {"auto", "false", "true", NULL};
 static const char *const launcher_names[] = {"local", "slurm", NULL};
+static const char *const gradient_names[] = {"f32", "bf16", NULL};
 static const char *const save_dtype_names[] = {"as-loaded", "f32", "bf16", "f16", NULL};
 static const char *const schedule_names[] = {"linear", "cosine", "constant", NULL};
 static const char *const select_names[] = {"best", "last", NULL};
@@ -64,6 +65,8 @@ const struct opt resource_options[] = {
     OPT_ENUM(struct resources, launcher, LAUNCHER_LOCAL, launcher_names,
              "who starts the processes: the machine of honed, or Slurm (srun)"),
     OPT_STRINGS(struct resources, slurm, "options of srun: [--partition=gpu, --nodes=2]"),
+    OPT_ENUM(struct resources, gradients, 0, gradient_names,
+             "how gradients travel between devices; bf16: half the bytes, summed in f32"),
     OPT_END,
 };
 

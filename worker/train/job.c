@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "worker/data/prefer.h"
+#include "worker/dist/device.h"
 #include "worker/model/model.h"
 #include "worker/stage/stage.h"
 #include "worker/train/choices.h"
@@ -187,8 +188,19 @@ fail:
     return r;
 }
 
+int job_connect(struct job *j, struct err *e)
+{
+    int two_bytes = j->spec->resources.gradients == GRADIENTS_BF16;
+    int r = device_open(&j->sums, j->comm, j->backend, two_bytes, e);
+
+    if (!r && j->sums)
+        j->comm = j->sums;
+    return r;
+}
+
 void job_close(struct job *j)
 {
+    device_close(j->sums);
     for (int i = 0; i < SPLITS; i++)
         dataset_fini(&j->data[i]);
     tok_close(j->tok);

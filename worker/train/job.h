@@ -18,7 +18,8 @@
 struct job {
     const struct spec *spec;
     const struct backend *backend;
-    const struct comm *comm;
+    const struct comm *comm; /* the run's, or `sums` */
+    struct comm *sums;       /* over the ranks' devices; NULL: none */
     struct tok *tok;
     struct encode_spec encode;
     struct dataset data[SPLITS];
@@ -30,6 +31,8 @@ struct job {
 /* threads: of this rank; 0: all it may use. */
 int job_open(struct job *j, const struct spec *spec, const struct comm *comm, int threads,
              struct err *e);
-void job_close(struct job *j); /* total */
+/* From device to device, where that can be had. Collective. */
+int job_connect(struct job *j, struct err *e);
+void job_close(struct job *j); /* total; collective where the ranks are connected */
 
 #endif

@@ -304,7 +304,7 @@ static int reserve(struct loop *l, const struct memory_request *r,
     const struct backend *b = r->backend;
     char device[256];
 
-    if (p->peak <= left && !b->reserve(p->peak - p->buffers, p->scratch)) {
+    if (p->peak <= left && !b->reserve(p->peak - p->buffers + p->between, p->scratch)) {
         l->step_bytes = p->step;
         return 0;
     }

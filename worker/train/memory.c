@@ -21,7 +21,8 @@ static const size_t least_scratch = 3 << 19, fixed_scratch = 5 << 19;
 static const size_t thread_scratch = 3 << 20;
 /* On a device: of libraries and copies, beside what is reserved; of a parameter, for lists
  * and for blocks' alignment; what steps differ by that have as many tokens. */
-static const size_t device_fixed = 40 << 20, device_item = 4096, device_slack = 16;
+static const size_t device_fixed = 40 << 20, device_item = 4096, device_slack = 16,
+                    device_exchange = 16 << 20; /* between ranks */
 
 /* ---- this process -------------------------------------------------------------------- */
 
@@ -526,6 +527,9 @@ int memory_plan(const struct memory_request *r, struct memory_plan *out, struct 
     if (r->device) {
         out->scratch += out->buffers;
         out->buffers = out->scratch + device_fixed;
+        if (r->ranks > 1) /* rows of tables; two-byte gradients of a bucket, twice */
+            out->between = device_exchange << (r->spec->resources.gradients != 0);
+        out->buffers += out->between;
         out->step += out->step / device_slack;
         out->evaluation += out->evaluation / device_slack;
     } else {

@@ -35,6 +35,7 @@ struct memory_plan {
     size_t peak;      /* on a device: what lies there */
     size_t host;      /* on a device: what lies on the host */
     size_t scratch;   /* on a device: the operators' share of `buffers` */
+    size_t between;   /* on a device: that of sums over the ranks */
     const char *when; /* "training", "evaluation", "measuring" */
     long parameters;
     size_t tokens;     /* of the heaviest micro-batch */

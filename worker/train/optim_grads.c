@@ -3,9 +3,10 @@
  * Dense parameters are laid end to end in the model's order. Buckets hold whole parameters
  * up to about BUCKET elements; a parameter much larger is cut. Their gradients (and with a
  * sharded optimizer the parameters themselves) move into the communicator's memory, which
- * is host memory. On a device they stay where they are, and that memory holds copies: of a
- * gradient when backward has completed it, of the sums when they come back, of parameters
- * when their owners have updated them.
+ * is host memory. On a device they stay where they are. Where the communicator sums from
+ * device to device, buckets are cut in the model's own memory, with gaps where tables are
+ * sparse; else its memory holds copies: of a gradient when backward has completed it, of
+ * the sums when they come back, of parameters when their owners have updated them.
  *
  * Fails as the communicator does, and with ERR_DEVICE where copies fail. */
 #include <stdint.h>
@@ -15,7 +16,7 @@
 #include "base/mem.h"
 #include "worker/train/optim_internal.h"
 
-enum { BUCKET = 1 << 20 };
+enum { BUCKET = 1 << 20, GAP = 64 }; /* elements; less between two parameters is padding */
 
 struct home { /* where a parameter was before */
     float *data, *grad;
@@ -33,9 +34,13 @@ struct optim_grads {
     size_t words;
     float *rows; /* packed rows of sparse tables */
     size_t cap_rows;
+    struct optim_rows rows_device;
     int opened;
-    int staged; /* parameters lie on a device; g's memory holds copies */
-    int failed; /* a copy in optim_param_done() */
+    int in_place;       /* parameters lie on a device, and are summed from there; or */
+    int staged;         /* g's memory holds copies */
+    int failed;         /* a copy in optim_param_done() */
+    unsigned char *gap; /* (buckets) */
+    float *base;        /* in place: where element 0 of the gradients lies */
 };
 
 static size_t elements(const struct param *p)
@@ -61,23 +66,42 @@ static int device_failed(const struct optim *o, const struct param *p, struct er
 
 /* ---- layout ---- */
 
+/* Where dense parameter i begins: behind `at`, or where its gradient lies. */
+static size_t begins(const struct optim *o, const struct optim_grads *g, int i, size_t at)
+{
+    return g->in_place ? (size_t)(o->param[i]->grad - g->base) : at;
+}
+
 /* Bounds of the buckets; with bound NULL only counted. */
 static int lay_out(const struct optim *o, struct optim_grads *g, size_t *bound)
 {
-    size_t at = 0, begin = 0;
+    size_t at = 0, begin = 0, bucket = g->in_place ? COMM_DEVICE_BUCKET : BUCKET;
     int b = 0;
 
     for (int i = 0; i < o->n; i++) {
-        size_t n = is_dense(o, i) ? elements(o->param[i]) : 0;
+        size_t n = is_dense(o, i) ? elements(o->param[i]) : 0, from;
 
         if (!n)
             continue;
+        from = begins(o, g, i, at);
+        if (from - at >= GAP) {
+            if (at > begin && bound)
+                bound[b + 1] = at;
+            b += at > begin;
+            if (bound) {
+                g->gap[b] = 1;
+                bound[b + 1] = from;
+            }
+            b++;
+            begin = from;
+        }
+        at = from;
         if (bound) {
             g->flat[i] = at;
             g->first[i] = b;
         }
-        for (at += n; at - begin >= BUCKET; b++) {
-            begin = at - begin < 2 * BUCKET ? at : begin + BUCKET;
+        for (at += n; at - begin >= bucket; b++) {
+            begin = at - begin < 2 * bucket ? at : begin + bucket;
             if (bound) {
                 g->last[i] = b;
                 bound[b + 1] = begin;
@@ -95,6 +119,20 @@ static int lay_out(const struct optim *o, struct optim_grads *g, size_t *bound)
     return b;
 }
 
+/* Gradients in the model's own memory; parameters lie in the same order in theirs. */
+static void lay_in_place(struct optim *o, struct optim_grads *g)
+{
+    for (int i = o->n - 1; i >= 0; i--)
+        if (is_dense(o, i)) {
+            g->base = o->param[i]->grad;
+            g->g.param = o->options.shard ? o->param[i]->data : NULL;
+        }
+    for (int i = 0; i < o->n; i++)
+        invariant(!is_dense(o, i) || !g->g.param ||
+                  o->param[i]->data - g->g.param == o->param[i]->grad - g->base);
+    g->g.grad = g->base;
+}
+
 static int plan(struct optim *o, struct optim_grads *g)
 {
     size_t n = (size_t)o->n + 1, buckets;
@@ -103,18 +141,22 @@ static int plan(struct optim *o, struct optim_grads *g)
     g->first = mem_array(n, sizeof *g->first);
     g->last = mem_array(n, sizeof *g->last);
     g->home = mem_array(n, sizeof *g->home);
+    if (g->in_place)
+        lay_in_place(o, g);
     buckets = (size_t)lay_out(o, g, NULL);
     g->bound = mem_array(buckets + 1, sizeof *g->bound);
+    g->gap = mem_alloc(buckets + 1);
     g->members = mem_array(buckets + 1, sizeof *g->members);
     g->left = mem_array(buckets + 1, sizeof *g->left);
     for (int i = 0; i < o->n; i++)
         g->words += words_of(o, i);
     g->bits = mem_array(g->words * ((size_t)o->comm->world + 1) + 1, sizeof *g->bits);
     if (!g->bits || !g->flat || !g->first || !g->last || !g->home || !g->bound ||
-        !g->members || !g->left)
+        !g->members || !g->left || !g->gap)
         return ERR_NOMEM;
     g->g.buckets = lay_out(o, g, g->bound);
     g->g.bound = g->bound;
+    g->g.gap = g->in_place ? g->gap : NULL;
     g->g.shard = o->options.shard;
     for (int i = 0; i < o->n; i++)
         for (int b = g->first[i]; is_dense(o, i) && b <= g->last[i]; b++)
@@ -134,17 +176,18 @@ static int hash_param(const struct optim *o, const struct param *p, uint64_t *h,
                       struct err *e)
 {
     size_t bytes = elements(p) * sizeof(float);
-    float *copy = o->grads->staged ? mem_alloc(bytes) : p->data;
+    int device = o->grads->staged || o->grads->in_place;
+    float *copy = device ? mem_alloc(bytes) : p->data;
     uint64_t pair[2] = {*h};
     int r = 0;
 
     if (!copy)
         return err_set(e, ERR_NOMEM, "%s: out of memory", p->name);
-    if (o->grads->staged && o->backend->copy_out(copy, p->data, bytes))
+    if (device && o->backend->copy_out(copy, p->data, bytes))
         r = device_failed(o, p, e);
     pair[1] = hash_bytes(copy, bytes);
     *h = hash_bytes(pair, sizeof pair);
-    if (o->grads->staged)
+    if (device)
         mem_free(copy);
     return r;
 }
@@ -167,7 +210,7 @@ static void move_in(struct optim *o, struct optim_grads *g)
         struct param *p = o->param[i];
 
         g->home[i] = (struct home){p->data, p->grad};
-        if (!is_dense(o, i) || g->staged)
+        if (!is_dense(o, i) || g->staged || g->in_place)
             continue;
         if (g->g.grad)
             p->grad = g->g.grad + g->flat[i];
@@ -187,8 +230,10 @@ int optim_grads_open(struct optim *o, struct err *e)
     if (o->comm->world == 1)
         return 0;
     g = mem_alloc(sizeof *g);
-    if (g)
-        g->staged = !strcmp(o->backend->name, "cuda");
+    if (g && !strcmp(o->backend->name, "cuda")) {
+        g->in_place = o->comm->device_sum != NULL;
+        g->staged = !g->in_place;
+    }
     r = !g || plan(o, g) ? err_set(e, ERR_NOMEM, "gradients: out of memory") : 0;
     o->grads = g;
     r = comm_agree(o->comm, r, e);
@@ -201,7 +246,9 @@ int optim_grads_open(struct optim *o, struct err *e)
     g->opened = 1;
     move_in(o, g);
     begin_step(g);
-    return o->comm->barrier(o->comm, e);
+    if (g->in_place && g->words)
+        r = comm_agree(o->comm, optim_rows_open(&g->rows_device, o, e), e);
+    return r ? r : o->comm->barrier(o->comm, e);
 }
 
 void optim_grads_close(struct optim *o)
@@ -229,6 +276,8 @@ void optim_grads_close(struct optim *o)
     mem_free(g->left);
     mem_free(g->bits);
     mem_free(g->rows);
+    mem_free(g->gap);
+    optim_rows_close(&g->rows_device, o);
     mem_free(g);
     o->grads = NULL;
 }
@@ -338,6 +387,8 @@ static int reduce_rows(struct optim *o, struct err *e)
 
     if (r || !g->words)
         return r;
+    if (g->in_place)
+        return optim_rows_sum(&g->rows_device, o, g->bits, e);
     n = copy_rows(o, g, NULL, 0);
     if (n > g->cap_rows) { /* on every rank alike */
         mem_free(g->rows);
@@ -381,6 +432,9 @@ int optim_reduce_all(struct optim *o, struct err *e)
 
     if (!g)
         return 0;
+    /* The devices' sums come in one order on all ranks: buckets, then rows. */
+    for (int b = g->g.buckets - 1; g->in_place && b >= 0; b--)
+        o->comm->grad_start(o->comm, &g->g, b);
     r = reduce_rows(o, e);
     if (!r)
         r = o->comm->grad_wait(o->comm, &g->g, e);
@@ -425,10 +479,19 @@ int optim_grads_gather(struct optim *o, struct err *e)
     return r;
 }
 
+/* Gradients [from, to) of the row, by the back end. */
+static int zero(const struct optim *o, const struct optim_grads *g, size_t from, size_t to,
+                struct err *e)
+{
+    if (from == to || !o->backend->fill_zero(g->g.grad + from, (to - from) * sizeof(float)))
+        return 0;
+    return err_set(e, ERR_DEVICE, "gradients: %s", o->backend->error());
+}
+
 int optim_grads_zero(struct optim *o, struct err *e)
 {
     const struct optim_grads *g = o->grads;
-    size_t at = 0;
+    int r = 0;
 
     if (!g || !g->g.shard || !g->g.grad)
         return 0;
@@ -438,12 +501,14 @@ int optim_grads_zero(struct optim *o, struct err *e)
             return device_failed(o, o->param[i], e);
     if (g->staged)
         return 0;
-    for (int b = 0; b < g->g.buckets; b++) {
-        memset(g->g.grad + at, 0, (g->g.from[b] - at) * sizeof(float));
-        at = g->g.to[b];
+    for (int b = 0; !r && b < g->g.buckets; b++) {
+        if (g->gap[b])
+            continue;
+        r = zero(o, g, g->bound[b], g->g.from[b], e);
+        if (!r)
+            r = zero(o, g, g->g.to[b], g->bound[b + 1], e);
     }
-    memset(g->g.grad + at, 0, (g->g.n - at) * sizeof(float));
-    return 0;
+    return r;
 }
 
 /* Each rank has the squares of what it owns; sparse tables are the same everywhere. */

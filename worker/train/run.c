@@ -73,8 +73,9 @@ static int load_job(struct job *j, const struct spec *spec, const struct run_opt
     int threads = spec->resources.threads ? (int)spec->resources.threads : o->threads;
     int r = comm_agree(o->comm, job_open(j, spec, o->comm, threads, e), e);
 
-    return r ? r
-             : comm_same(o->comm, "training data", j->data_hash, sizeof j->data_hash, e);
+    if (!r)
+        r = comm_same(o->comm, "training data", j->data_hash, sizeof j->data_hash, e);
+    return r ? r : job_connect(j, e);
 }
 
 /* Where a run that no daemon started reports to one: who it is, in *r. *reports: it does.
@@ -303,6 +304,16 @@ static int compare_specs(const struct spec *spec, const struct run_options *o,
     return r;
 }
 
+static void first_problem(const struct problems *p, int r, struct err *e)
+{
+    int i = 0;
+
+    while (i < p->n - 1 && p->item[i].warning)
+        i++;
+    err_set(e, r, "%s%s%s", p->item[i].where, *p->item[i].where ? ": " : "",
+            p->item[i].message);
+}
+
 static int read_spec(struct spec *spec, const struct run_options *o, const char *const *set,
                      struct err *e)
 {
@@ -313,9 +324,11 @@ static int read_spec(struct spec *spec, const struct run_options *o, const char 
     r = spec_read(spec, o->file, set, &p, e);
     if (p.n && leads(o))
         problems_print(&p, "hone");
-    if (r && p.errors)
+    if (r && p.errors && leads(o))
         err_set(e, r, "%s: %d %s, nothing was started", o->file, p.errors,
                 p.errors == 1 ? "problem" : "problems");
+    else if (r && p.errors) /* rank 0 has printed its own alone */
+        first_problem(&p, r, e);
     problems_fini(&p);
     r = comm_agree(o->comm, r, e);
     return r ? r : compare_specs(spec, o, e);

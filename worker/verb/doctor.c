@@ -27,8 +27,8 @@ static const struct arg_spec usage = {
     "hone doctor",
     "[--json] [--quick]",
     "Shows what this machine offers: cores, instructions, memory, GPUs, MPI; measures "
-    "matrix\nproducts, memory and the sum over two processes (about two seconds); warns, "
-    "with "
+    "matrix\nproducts, memory and the sum over two processes (about two seconds), of GPUs "
+    "their links to\nthe host and to each other, and the sum over all of them; warns, with "
     "the mend.",
     flags,
     0,
@@ -42,7 +42,8 @@ struct report {
     const char *cuda;             /* why there is none; "" */
     char kernels[160], gpu[160];
     int devices;
-    struct health health; /* of the GPUs; none where NVML is silent */
+    struct gpu_speed gpu_speed; /* links.n 0 and why empty: not measured */
+    struct health health;       /* of the GPUs; none where NVML is silent */
     struct advice advice[ADVICE_MAX];
     int warnings;
 };
@@ -136,6 +137,8 @@ static void print_report(const struct report *r)
     print_helpers(r);
     if (r->measured)
         print_speed(r->measured);
+    if (r->measured)
+        gpu_print(&r->gpu_speed);
     printf("\n");
     for (int i = 0; i < r->warnings; i++)
         printf("warning: %s\n  try: %s\n", r->advice[i].what, r->advice[i].mend);
@@ -245,6 +248,31 @@ static void write_speed(const struct speed *m, struct str *s)
     str_add_char(s, '}');
 }
 
+static void write_gpu_speed(const struct gpu_speed *g, struct str *s)
+{
+    str_add(s, ", \"gpu_speed\": {\"devices\": [");
+    for (int i = 0; i < g->links.n; i++) {
+        str_addf(s, "%s{\"peers\": [", i ? ", " : "");
+        for (int k = 0, n = 0; k < g->links.n; k++)
+            if (g->links.peer[i][k])
+                str_addf(s, "%s%d", n++ ? ", " : "", k);
+        str_add(s, "]");
+        limit(s, "to_device_bytes", g->links.to_device[i]);
+        limit(s, "from_device_bytes", g->links.from_device[i]);
+        str_add_char(s, '}');
+    }
+    str_add(s, "], \"all_reduce_bytes\": {");
+    for (int i = 0; i < GPU_SIZES; i++) {
+        str_addf(s, "%s\"%d MB\": ", i ? ", " : "", gpu_megabytes[i]);
+        json_number(s, g->sum[i]);
+    }
+    str_add_char(s, '}');
+    limit(s, "all_reduce_seconds", g->latency);
+    str_add(s, ", ");
+    text(s, "no_all_reduce", g->why_no_sum);
+    str_add_char(s, '}');
+}
+
 static int print_json(const struct report *r, struct err *e)
 {
     struct str s = {0};
@@ -252,6 +280,8 @@ static int print_json(const struct report *r, struct err *e)
 
     str_addf(&s, "{\"version\": \"%s\", ", HONE_VERSION);
     write_machine(r, &s);
+    if (r->gpu_speed.links.n)
+        write_gpu_speed(&r->gpu_speed, &s);
     if (r->measured)
         write_speed(r->measured, &s);
     str_add(&s, ", \"warnings\": [");
@@ -320,10 +350,14 @@ static int examine(struct report *r, int quick, struct err *e)
     if (!quick) {
         rc = speed_measure(&r->speed, cpu, e);
         ranks_measure(&r->speed, r->machine.mpirun);
+        if (r->devices)
+            gpu_measure(&r->gpu_speed, cuda, r->machine.mpirun);
         r->measured = &r->speed;
     }
     if (!rc)
         r->warnings = advise(&r->machine, r->measured, r->cuda, r->advice);
+    if (!rc)
+        r->warnings = gpu_advise(&r->machine, &r->gpu_speed, r->advice, r->warnings);
     if (!rc)
         examine_gpus(r);
     return rc;
@@ -336,8 +370,8 @@ int verb_doctor(int argc, char **argv)
     struct report *r;
     int rc;
 
-    if (argc == 2 && !strcmp(argv[1], RANKS_FLAG))
-        return ranks_answer();
+    if (argc == 2 && (!strcmp(argv[1], RANKS_FLAG) || !strcmp(argv[1], RANKS_GPU_FLAG)))
+        return ranks_answer(!strcmp(argv[1], RANKS_GPU_FLAG));
     rc = args_parse(&usage, argc, argv, &a, &e);
     if (rc)
         return verb_result(rc, &e);

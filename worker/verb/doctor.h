@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "kernels/backend.h"
+#include "worker/dist/comm.h"
 
 enum { MACHINE_FLAGS_MAX = 8, MACHINE_GPUS_MAX = 16 };
 
@@ -23,7 +24,12 @@ struct machine {
 
     char gpu[MACHINE_GPUS_MAX][80];
     int gpus;
-    int root; /* we are the superuser */
+    /* Of each GPU's PCIe link, 0: unknown. A GPU that rests lowers its speed, so that is
+     * what it can reach. */
+    int lanes[MACHINE_GPUS_MAX], lanes_most[MACHINE_GPUS_MAX];
+    double transfers[MACHINE_GPUS_MAX]; /* a second and lane */
+    int iommu;                          /* addresses of devices are translated */
+    int root;                           /* we are the superuser */
     char mpirun[256], mpi[128];
     int open_mpi, mpi_root_allowed; /* its environment lets root start ranks */
     int nccl, slurm;
@@ -45,15 +51,39 @@ struct speed {
     char why_no_sum[128];
 };
 
+/* Of the GPUs: between them and the host, and sums over all of them by NCCL. */
+enum { GPU_SIZES = 3 };
+extern const int gpu_megabytes[GPU_SIZES]; /* 8, 16, 25: a bucket */
+struct gpu_speed {
+    struct backend_links links; /* n 0: none; then `why` */
+    double sum[GPU_SIZES];      /* bytes/s of one rank's operand; 0: why_no_sum */
+    double latency;             /* seconds of a sum of one number */
+    char why[160], why_no_sum[160];
+};
+
+/* A second, or several where there are many. cuda: a back end with devices. */
+void gpu_measure(struct gpu_speed *s, const struct backend *cuda, const char *mpirun);
+void gpu_print(const struct gpu_speed *s);
+int gpu_answer(const struct comm *c, struct err *e); /* of a rank: times of sums */
+/* A box that runs below its kind, after `n` of its warnings; returns how many there are. */
+struct advice;
+int gpu_advise(const struct machine *m, const struct gpu_speed *s, struct advice *out,
+               int n);
+
 /* Products and memory: about a second. */
 int speed_measure(struct speed *s, const struct backend *be, struct err *e);
 
 /* The sum over processes, by two of this program under mpirun ("": there is none), which
  * are started as `hone-worker doctor RANKS_FLAG` and answer with ranks_answer(). About a
  * second. */
-#define RANKS_FLAG "--as-rank"
+#define RANKS_FLAG     "--as-rank"
+#define RANKS_GPU_FLAG "--as-gpu-rank"
 void ranks_measure(struct speed *s, const char *mpirun);
-int ranks_answer(void);
+int ranks_answer(int gpus);
+/* What n ranks of this program, started with `flag`, say; -1: nothing within so many
+ * seconds, and why. */
+int ranks_ask(const char *mpirun, int n, const char *flag, double seconds, char *text,
+              size_t bytes, char *why, size_t why_bytes);
 
 enum { ADVICE_MAX = 16 };
 struct advice {

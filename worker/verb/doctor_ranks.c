@@ -53,11 +53,20 @@ static int time_sums(const struct comm *c, double *best, struct err *e)
     return r;
 }
 
-int ranks_answer(void)
+static int answer_sum(const struct comm *c, struct err *e)
+{
+    double best = 0;
+    int r = time_sums(c, &best, e);
+
+    if (!r && c->rank == 0)
+        printf("%.9g\n", FLOATS * sizeof(float) / best);
+    return r;
+}
+
+int ranks_answer(int gpus)
 {
     struct cluster_setup s = {.lost = on_lost};
     struct comm *c = NULL;
-    double best = 0;
     struct err e;
     int r;
 
@@ -67,9 +76,7 @@ int ranks_answer(void)
     if (!r)
         r = cluster_open(&c, &s, &e);
     if (!r)
-        r = time_sums(c, &best, &e);
-    if (!r && c->rank == 0)
-        printf("%.9g\n", FLOATS * sizeof(float) / best);
+        r = gpus ? gpu_answer(c, &e) : answer_sum(c, &e);
     fflush(stdout);
     cluster_close(c, !r);
     return verb_result(r, &e);
@@ -77,23 +84,27 @@ int ranks_answer(void)
 
 /* ---- who asks ------------------------------------------------------------------------ */
 
-static _Noreturn void become_mpirun(const char *mpirun, const char *self, int out)
+static _Noreturn void become_mpirun(const char *mpirun, int n, const char *self,
+                                    const char *flag, int out)
 {
+    char number[16];
+
+    snprintf(number, sizeof number, "%d", n);
     setpgid(0, 0);
     setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1); /* in a container there is nobody else */
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
     dup2(out, STDOUT_FILENO);
     dup2(out, STDERR_FILENO);
-    execl(mpirun, mpirun, "-n", "2", "--bind-to", "none", "--quiet", self, "doctor",
-          RANKS_FLAG, (char *)NULL);
+    execl(mpirun, mpirun, "-n", number, "--bind-to", "none", "--quiet", self, "doctor",
+          flag, (char *)NULL);
     _exit(127);
 }
 
 /* All that comes through fd until its end, at most n - 1 bytes; 0: in time. */
-static int read_all(int fd, char *out, size_t n)
+static int read_all(int fd, double seconds, char *out, size_t n)
 {
-    double end = clock_now() + RANKS_SECONDS;
+    double end = clock_now() + seconds;
     size_t len = 0;
 
     for (;;) {
@@ -111,45 +122,50 @@ static int read_all(int fd, char *out, size_t n)
     }
 }
 
-static void understand(struct speed *s, char *text, int late)
+int ranks_ask(const char *mpirun, int n, const char *flag, double seconds, char *text,
+              size_t bytes, char *why, size_t why_bytes)
 {
-    char *end;
-    double rate = strtod(text, &end);
-
-    text[strcspn(text, "\n")] = '\0';
-    if (late)
-        snprintf(s->why_no_sum, sizeof s->why_no_sum, "two ranks did not answer in %d s",
-                 RANKS_SECONDS);
-    else if (end == text || !(rate > 0))
-        snprintf(s->why_no_sum, sizeof s->why_no_sum, "%.100s",
-                 *text ? text : "mpirun says nothing");
-    else
-        s->all_reduce = rate;
-}
-
-void ranks_measure(struct speed *s, const char *mpirun)
-{
-    char self[512], text[1024];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    char self[512];
+    ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
     int fd[2], status, late;
     pid_t pid;
 
-    if (!*mpirun || n <= 0 || pipe(fd)) {
-        snprintf(s->why_no_sum, sizeof s->why_no_sum, "%s",
+    *text = 0;
+    if (!*mpirun || len <= 0 || pipe(fd)) {
+        snprintf(why, why_bytes, "%s",
                  *mpirun ? "no pipe to mpirun" : "mpirun is not in PATH");
-        return;
+        return -1;
     }
-    self[n] = '\0';
+    self[len] = '\0';
     pid = fork();
     if (pid == 0)
-        become_mpirun(mpirun, self, fd[1]);
+        become_mpirun(mpirun, n, self, flag, fd[1]);
     close(fd[1]);
-    late = pid < 0 || read_all(fd[0], text, sizeof text);
+    late = pid < 0 || read_all(fd[0], seconds, text, bytes);
     close(fd[0]);
     if (pid > 0) {
         setpgid(pid, pid);
         kill(-pid, SIGKILL);
         waitpid(pid, &status, 0);
     }
-    understand(s, text, late);
+    if (late)
+        snprintf(why, why_bytes, "%d ranks did not answer in %.0f s", n, seconds);
+    return late ? -1 : 0;
+}
+
+void ranks_measure(struct speed *s, const char *mpirun)
+{
+    char text[1024], *end;
+    double rate;
+
+    if (ranks_ask(mpirun, 2, RANKS_FLAG, RANKS_SECONDS, text, sizeof text, s->why_no_sum,
+                  sizeof s->why_no_sum))
+        return;
+    rate = strtod(text, &end);
+    text[strcspn(text, "\n")] = '\0';
+    if (end == text || !(rate > 0))
+        snprintf(s->why_no_sum, sizeof s->why_no_sum, "%.100s",
+                 *text ? text : "mpirun says nothing");
+    else
+        s->all_reduce = rate;
 }

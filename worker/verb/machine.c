@@ -362,6 +362,47 @@ static void read_programs(struct machine *m)
 
 /* ---- GPUs ---------------------------------------------------------------------------- */
 
+/* The number in a file of a GPU's folder below /sys/bus/pci/devices; 0: none. */
+static double link_value(const char *root, const char *bus, const char *file)
+{
+    char path[FILE_PATH_MAX], *text;
+    double x;
+
+    snprintf(path, sizeof path, "%s/sys/bus/pci/devices/%.32s/%s", root, bus, file);
+    text = slurp("", path);
+    x = text ? strtod(text, NULL) : 0;
+    mem_free(text);
+    return x > 0 && x < 1e4 ? x : 0;
+}
+
+/* information: ".../gpus/0000:01:00.0/information", of the GPU that is read. */
+static void read_link(struct machine *m, const char *root, const char *information)
+{
+    const char *end = strrchr(information, '/'), *bus = end;
+    char name[33] = "";
+
+    while (bus > information && bus[-1] != '/')
+        bus--;
+    snprintf(name, sizeof name, "%.*s", (int)(end - bus), bus);
+    m->lanes[m->gpus] = (int)link_value(root, name, "current_link_width");
+    m->lanes_most[m->gpus] = (int)link_value(root, name, "max_link_width");
+    m->transfers[m->gpus] =
+        link_value(root, name, "max_link_speed") * 1e9; /* "16.0 GT/s" */
+}
+
+static int has_iommu(const char *root)
+{
+    char pattern[FILE_PATH_MAX];
+    glob_t g;
+    int found;
+
+    snprintf(pattern, sizeof pattern, "%s/sys/class/iommu/*", root);
+    found = !glob(pattern, 0, NULL, &g);
+    if (found)
+        globfree(&g);
+    return found;
+}
+
 /* As NVIDIA's driver lists them; whether they can be used, the back end says. */
 static void read_gpus(struct machine *m, const char *root)
 {
@@ -375,8 +416,10 @@ static void read_gpus(struct machine *m, const char *root)
         char *text = slurp("", g.gl_pathv[i]);
         const char *at = text;
 
-        if (text && field(&at, "Model", m->gpu[m->gpus], sizeof m->gpu[0]))
+        if (text && field(&at, "Model", m->gpu[m->gpus], sizeof m->gpu[0])) {
+            read_link(m, root, g.gl_pathv[i]);
             m->gpus++;
+        }
         mem_free(text);
     }
     globfree(&g);
@@ -391,5 +434,6 @@ void machine_read(struct machine *m, const char *root)
     read_memory(m, root);
     read_limits(m, root);
     read_gpus(m, root);
+    m->iommu = has_iommu(root);
     read_programs(m);
 }

@@ -207,6 +207,76 @@ static void test_advice(void **state)
     assert_int_equal(advise(&m, &s, "", none), 0);
 }
 
+/* ---- GPUs ---------------------------------------------------------------------------- */
+
+static void test_gpu_links(void **state)
+{
+    struct machine m;
+
+    (void)state;
+    put("/proc/driver/nvidia/gpus/0000:01:00.0/information", "Model: \t NVIDIA X\n");
+    put("/sys/bus/pci/devices/0000:01:00.0/current_link_width", "4\n");
+    put("/sys/bus/pci/devices/0000:01:00.0/max_link_width", "16\n");
+    put("/sys/bus/pci/devices/0000:01:00.0/max_link_speed", "16.0 GT/s PCIe\n");
+    put("/proc/driver/nvidia/gpus/0000:02:00.0/information", "Model: \t NVIDIA X\n");
+    put("/sys/bus/pci/devices/0000:02:00.0/max_link_width", "nonsense\n");
+    machine_read(&m, root);
+    assert_int_equal(m.gpus, 2);
+    assert_true(m.lanes[0] == 4 && m.lanes_most[0] == 16 && m.transfers[0] == 16e9);
+    assert_true(m.lanes[1] == 0 && m.lanes_most[1] == 0 && m.transfers[1] == 0);
+    assert_false(m.iommu);
+    put("/sys/class/iommu/dmar0/x", "");
+    machine_read(&m, root);
+    assert_true(m.iommu);
+}
+
+/* Two GPUs as they should be: PCIe 4.0 x16, peers, a sum that is not far below a copy. */
+static void good_gpus(struct machine *m, struct gpu_speed *s)
+{
+    *m = (struct machine){.gpus = 2, .gpu = {"X", "X"}};
+    *s = (struct gpu_speed){.links.n = 2, .latency = 3e-5, .sum = {1e10, 1.1e10, 1.2e10}};
+    for (int i = 0; i < 2; i++) {
+        m->lanes[i] = m->lanes_most[i] = 16;
+        m->transfers[i] = 16e9;
+        s->links.to_device[i] = s->links.from_device[i] = 25e9;
+        s->links.peer[i][1 - i] = 1;
+    }
+}
+
+static void test_gpu_advice(void **state)
+{
+    struct advice a[ADVICE_MAX];
+    struct machine m;
+    struct gpu_speed s;
+
+    (void)state;
+    good_gpus(&m, &s);
+    assert_int_equal(gpu_advise(&m, &s, a, 3), 3);
+#define CASE(change, words, help)                                                          \
+    good_gpus(&m, &s);                                                                     \
+    change;                                                                                \
+    assert_int_equal(gpu_advise(&m, &s, a, 0), 1);                                         \
+    if (!strstr(a[0].what, words) || !strstr(a[0].mend, help))                             \
+    fail_msg("%s: %s", a[0].what, a[0].mend)
+    CASE((m.lanes[1] = 4, s.links.to_device[1] = 6.5e9), "GPU 1 (X) has 4 of its 16",
+         "slot");
+    CASE(s.links.from_device[0] = 9e9, "the host and GPU 0 reach 9.0 GB/s, its link 31.5",
+         "BIOS");
+    CASE((s.links.peer[0][1] = s.links.peer[1][0] = 0),
+         "1 of 1 pairs of GPUs do not reach each other's", "gradients: bf16");
+    CASE((s.sum[GPU_SIZES - 1] = 2e9, m.iommu = 1),
+         "the sum over 2 GPUs reaches 2.0 GB/s, where copies reach 25.0; the IOMMU is on",
+         "ACS");
+#undef CASE
+    good_gpus(&m, &s); /* nothing is known: nothing is said */
+    memset(&s, 0, sizeof s);
+    memset(m.lanes, 0, sizeof m.lanes);
+    assert_int_equal(gpu_advise(&m, &s, a, 0), 0);
+    good_gpus(&m, &s);
+    m.lanes[0] = 4;
+    assert_int_equal(gpu_advise(&m, &s, a, ADVICE_MAX), ADVICE_MAX);
+}
+
 static void test_speeds(void **state)
 {
     struct speed s;
@@ -236,6 +306,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_group_version_1, make_root, remove_root),
         cmocka_unit_test_setup_teardown(test_nonsense, make_root, remove_root),
         cmocka_unit_test(test_advice),
+        cmocka_unit_test_setup_teardown(test_gpu_links, make_root, remove_root),
+        cmocka_unit_test(test_gpu_advice),
         cmocka_unit_test(test_speeds),
     };
 

@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# Ranks with an emulated GPU each, summed by the emulated NCCL: the same bits as through host
+# memory; the number of ranks, and the device, may change between stop and resume; and what
+# may go wrong ends within seconds with a message that names rank, host and device, and a
+# checkpoint to go on from.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
+plugin=$HONE_TESTS/hone-cuda-emu.so
+[ -e "$plugin" ] || { echo "skipped: the emulated back end is not built"; exit 77; }
+command -v mpirun >/dev/null || { echo "skipped: there is no mpirun"; exit 77; }
+command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
+
+dir=$(mktemp -d /tmp/hone-cuda-ranks-XXXXXX)
+trap 'rm -rf "$dir"' EXIT
+python3 "$here/e2e/make_tiny.py" "$dir" --rows 40
+cd "$dir"
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 EMU_SEED=2 EMU_DEVICES=8
+export HONE_CUDA_PLUGIN=$plugin HONE_NCCL=$plugin HONE_CUDA_TUNE=0 XDG_CACHE_HOME=$dir/cache
+host=$(hostname)
+
+fail() {
+    echo "FAILED: $*"
+    [ -f err ] && tail -12 err
+    exit 1
+}
+
+# ranks N RUN OPTION...: its exit status; what it said is in err.
+ranks() {
+    local n=$1 run=$2
+    shift 2
+    timeout -k 5 120 mpirun --oversubscribe -np "$n" "$worker" job.yaml --out "$run" \
+        --stage sft --set resources.device=cuda --set resources.precision=f32 \
+        --set stages.sft.log_every=1 "$@" >err 2>&1
+}
+same() {
+    cmp "$1/sft/final/model.safetensors" "$2/sft/final/model.safetensors" ||
+        fail "$1 and $2 differ"
+}
+near() { # A B TOLERANCE: losses of every step
+    python3 - "$@" <<'PYTHON' || fail "losses of $1 and $2 differ"
+import json, sys
+def losses(run):
+    lines = map(json.loads, open(f"{run}/sft/metrics.jsonl"))
+    return [x["loss"] for x in lines if x["split"] == "train"]
+x, y = losses(sys.argv[1]), losses(sys.argv[2])
+worst = max(abs(p - q) / abs(p) for p, q in zip(x, y))
+print(f"{sys.argv[1]} and {sys.argv[2]}: {len(x)} steps, largest relative difference {worst:.1e}")
+sys.exit(len(x) != len(y) or len(x) < 10 or worst > float(sys.argv[3]))
+PYTHON
+}
+
+# ---- the same bits on either way, whole and sharded ----
+for layout in 2-false 2-true 4-true; do
+    n=${layout%-*} shard=${layout#*-}
+    ranks $n nccl$layout --set resources.shard_optimizer=$shard || fail "$n ranks"
+    grep -q "sums over $n devices by NCCL" err || fail "NCCL was not used"
+    HONE_NCCL=off ranks $n host$layout --set resources.shard_optimizer=$shard ||
+        fail "$n ranks through host memory"
+    grep -q "rank 0 on $host (device 0): no NCCL: HONE_NCCL=off" err ||
+        fail "nothing was said of host memory"
+    same nccl$layout host$layout
+done
+EMU_PROTECT=1 EMU_SEED=5 ranks 2 again || fail "another order of threads"
+same nccl2-true again
+near nccl2-true nccl4-true 1e-5
+
+# ---- two bytes a gradient: near, and the same bits again ----
+for shard in false true; do
+    ranks 2 half-$shard --set resources.gradients=bf16 --set resources.shard_optimizer=$shard ||
+        fail "two-byte gradients"
+    grep -q "two bytes a gradient" err || fail "gradients did not travel in two bytes"
+    near nccl2-true half-$shard 2e-3
+done
+ranks 2 half-again --set resources.gradients=bf16 || fail "two-byte gradients again"
+same half-true half-again
+
+# ---- 8 ranks, then 4, then 8, and CPUs in between ----
+stop() { # N RUN STEP [OPTION...]
+    local n=$1 run=$2 step=$3 got=0
+    shift 3
+    HONE_FAULT=step:$step:TERM ranks "$n" "$run" "$@" || got=$?
+    [ $got = 3 ] || fail "a stop at step $step ended with $got"
+}
+stop 8 change 3
+stop 4 change 3 --resume
+ranks 8 change --resume || fail "8 ranks go on from 4"
+near nccl2-true change 1e-5
+stop 2 device 4
+ranks 2 device --resume --set resources.device=cpu || fail "CPUs go on from GPUs"
+near nccl2-true device 2e-3
+stop 2 device2 4 --set resources.device=cpu
+ranks 4 device2 --resume || fail "GPUs go on from CPUs"
+near nccl2-true device2 2e-3
+
+# ---- hone doctor ----
+EMU_DEVICES=2 EMU_NO_PEERS=1 "$worker" doctor >out 2>err || fail "hone doctor"
+for words in 'GPU 1  to the device, from it (GB/s) .* reaches no other' \
+    'all-reduce of 25 MB,  2 GPUs (GB/s)' 'all-reduce of one number (us)' \
+    'warning: 1 of 1 pairs of GPUs do not reach each other'; do
+    grep -q "$words" out || { cat out; fail "the doctor does not say \"$words\""; }
+done
+EMU_DEVICES=2 "$worker" doctor --json >out 2>err || fail "hone doctor --json"
+python3 - <<'PYTHON' || fail "what the doctor measured of GPUs"
+import json
+g = json.load(open("out"))["gpu_speed"]
+assert [d["peers"] for d in g["devices"]] == [[1], [0]], g
+assert all(d["to_device_bytes"] > 0 and d["from_device_bytes"] > 0 for d in g["devices"])
+assert g["all_reduce_bytes"]["25 MB"] > 0 and g["all_reduce_seconds"] > 0, g
+PYTHON
+EMU_DEVICES=2 HONE_NCCL=off "$worker" doctor >out 2>err || fail "hone doctor without NCCL"
+grep -q 'all-reduce over the GPUs  *no NCCL: HONE_NCCL=off' out || fail "why there is no sum"
+
+# ---- what goes wrong, on rank 1 ----
+export HONE_NCCL_SECONDS=3
+# ends NAME SECONDS WORDS ENVIRONMENT...: a message with these words, once, and a checkpoint.
+ends() {
+    local name=$1 seconds=$2 words=$3 since=$SECONDS
+    shift 3
+    if env EMU_RANK=1 "$@" bash -c "$(declare -f ranks); worker='$worker'
+        ranks 2 '$name' --set stages.sft.checkpoint_every=1"; then
+        fail "$name: the job ended well"
+    fi
+    [ $((SECONDS - since)) -le "$seconds" ] || fail "$name took $((SECONDS - since)) s"
+    [ "$(grep -c "^hone: .*$words" err)" = 1 ] || fail "$name: \"$words\" was not said once"
+    [ "$(grep -c '^hone: ' err)" = 1 ] || fail "$name: more than one message"
+    failures=$((failures + 1))
+}
+failures=0
+resumes() { # NAME
+    ranks 2 "$1" --set stages.sft.checkpoint_every=1 --resume || fail "$1 does not go on"
+    same nccl2-true "$1"
+}
+ends stalls 20 "rank 1 on $host (pid [0-9]*, device 1) is missing from sum [0-9]* (.*, step [0-9]*) since 3 s: it is at step [0-9]*, [a-z]*" \
+    EMU_STALL=launch:300
+resumes stalls
+ends dies 20 "rank 1 on $host (pid [0-9]*, device 1) was killed or crashed at step" \
+    EMU_NCCL=die:9
+resumes dies
+ends hangs 20 "rank [01] on $host (device [01]): sum 9 (bucket 0, step [0-9]*) hangs since 3 s" \
+    EMU_NCCL=hang:9
+ends remote 20 "rank 1 on $host: .*device 1 .*remote process exited or there was a network" \
+    EMU_NCCL=async:9
+ends system 20 "rank 1 on $host: .*device 1 .*unhandled system error" EMU_NCCL=fail:9
+ends bus 20 "rank 1 on $host.*device 1.*illegal memory access" EMU_FAIL=cudaEventQuery:9
+resumes bus
+ends kernel 20 "rank 1 on $host: .*device 1.*unspecified launch failure" EMU_FAIL=launch:300
+ends connect 20 "device 0 .*connection of the ranks: NCCL has not come to an end in time" \
+    EMU_NCCL=init-hang
+grep -q 'try: NCCL_SOCKET_IFNAME' err || fail "no mend"
+ends refuse 20 "rank 1 on $host: .*device 1 .*connection of the ranks: NCCL" EMU_NCCL=init-fail
+ends same 20 "ranks 0 on $host and 1 on $host share one device" EMU_SAME_DEVICE=1
+grep -q 'try: start as many ranks on a host as it has devices' err || fail "no mend"
+ends fewer 20 "rank 1 on $host: .*local rank 1 has no device of its own, this host shows 1" \
+    EMU_DEVICES=1
+for call in cudaStreamCreateWithPriority:0 cudaEventCreateWithFlags:30 cudaStreamWaitEvent:1; do
+    ends "${call%:*}" 20 "rank 1 on $host: .*device 1" EMU_FAIL=$call
+done
+echo "$failures failures end with rank, host and device"
+
+# ---- what is only warned of ----
+warns() { # WORDS ENVIRONMENT...
+    local words=$1
+    shift
+    rm -rf warned
+    env EMU_RANK=1 "$@" bash -c "$(declare -f ranks); worker='$worker'; ranks 2 warned" ||
+        fail "$*: only a warning was due"
+    grep -q "warning .*$words" err || fail "$*: \"$words\" was not said"
+    same nccl2-true warned
+}
+warns "devices of different kinds: rank 0 on $host has emulated GPU, rank 1 on $host has other" \
+    EMU_NAME=other
+warns "rank 1 on $host (device 1): no NCCL: .*version 21200, older than 2.14.3: install" \
+    EMU_NCCL_VERSION=21200
+warns "rank 1 on $host has NCCL 22000, rank 0 on $host .*: install the same on every host" \
+    EMU_NCCL_VERSION=22000
+warns "rank 0 on $host (device 0): no NCCL: .*libm.so.6 lacks ncclGetVersion" \
+    HONE_NCCL=libm.so.6
+warns "no NCCL: .*cannot open shared object" HONE_NCCL=/nowhere/libnccl.so.2
