@@ -97,3 +97,16 @@ endforeach()
 add_dependencies(unit_dist_device hone-cuda-emu)
 set_property(TEST unit_dist_device APPEND PROPERTY ENVIRONMENT
     "HONE_CUDA_PLUGIN=${PROJECT_BINARY_DIR}/tests/hone-cuda-emu.so")
+# Attention on tensor cores: heads of 256 need more than sm_75 has; f16 for older chips.
+hone_emulated_op(attention cuda_op_sm75 quick hone-cuda-emu 4)
+set_property(TEST cuda_op_sm75_attention APPEND PROPERTY ENVIRONMENT EMU_CAPABILITY=75)
+hone_emulated_op(attention cuda_op_sm70 quick hone-cuda-emu 4)
+set_property(TEST cuda_op_sm70_attention APPEND PROPERTY ENVIRONMENT EMU_CAPABILITY=70)
+set(attention_tests cuda_op_attention)
+if(NOT HONE_SANITIZE)
+    hone_emulated_op(attention cuda_race_sm70 slow hone-cuda-race 3)
+    set_property(TEST cuda_race_sm70_attention APPEND PROPERTY ENVIRONMENT
+        EMU_CAPABILITY=70)
+    list(APPEND attention_tests cuda_race_attention)
+endif()
+set_property(TEST ${attention_tests} APPEND PROPERTY ENVIRONMENT EMU_SHARED=99)

@@ -196,7 +196,9 @@ struct rotary_args {
 /* Variable-length attention (flash: Dao et al. 2022; no T x T matrix in memory).
  * o = softmax(scale q k^T + mask) v for each sequence and head; head h uses kv head
  * h / (H / K). causal: key j is seen by query i if j <= i; window > 0: and i - j < window.
- * lse (T,H): log of the softmax denominator, with the maximum in it. */
+ * lse (T,H): log of the softmax denominator, with the maximum in it. Below f32 a back end
+ * may round the operands of its products: q, k, v, dout, probabilities and their gradient.
+ */
 struct attention_args {
     const float *q, *k, *v; /* (T, H or K heads, d) with token strides */
     long ldq, ldk, ldv, ldo;
@@ -207,6 +209,7 @@ struct attention_args {
     int H, K, d, causal, window;
     float scale;
     struct op_dropout dropout; /* on the probabilities */
+    enum op_precision precision;
 };
 struct attention_backward_args {
     const float *q, *k, *v, *o, *dout; /* dout like o */
@@ -218,6 +221,7 @@ struct attention_backward_args {
     int H, K, d, causal, window;
     float scale;
     struct op_dropout dropout;
+    enum op_precision precision;
 };
 
 /* y (B,D): the first, the last, or the mean of each sequence's rows of x (T,D). */

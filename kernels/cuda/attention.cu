@@ -2,6 +2,7 @@
  * mask) v with running maximum and sum, no score matrix in memory; attention.h has the
  * tiles. Dropout acts on the probabilities, not on their sum. */
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/flash.h"
 
 /* Block (query tile, head). */
 template <int D, int R, int N>
@@ -114,5 +115,7 @@ int cuda_attention(const struct attention_args *a)
 
     if (rc || !a->T || !a->B)
         return rc;
+    if (flash_serves(a->precision, a->d, a->scale))
+        return flash_forward(a);
     return BY_HEAD_SIZE(a->d, forward, *a);
 }

@@ -6,6 +6,7 @@
  * heads of its group in order; dq, where a block owns queries and streams keys. Nothing is
  * added across blocks. */
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/flash.h"
 
 /* One warp a (token, head). */
 static __global__ void delta_kernel(attention_backward_args a, float *delta)
@@ -194,6 +195,8 @@ int cuda_attention_backward(const struct attention_backward_args *a)
 
     if (rc || !a->T || !a->B)
         return rc;
+    if (flash_serves(a->precision, a->d, a->scale))
+        return flash_backward(a);
     delta = (float *)cuda_scratch((size_t)(a->T * a->H) * sizeof *delta);
     if (!delta)
         return ERR_NOMEM;

@@ -26,6 +26,7 @@ int cuda_ready(void);
 int cuda_devices(void);
 void cuda_describe(char *buf, size_t n);
 void cuda_model(char *buf, size_t n); /* "NVIDIA H200", whichever of them it is */
+int cuda_capability(void);            /* 89: compute capability 8.9; 0: no device */
 const char *cuda_bf16(void);          /* what multiplies bf16; NULL: nothing does */
 const char *cuda_f16(void);
 cudaStream_t cuda_stream(void);

@@ -15,7 +15,7 @@
 enum { CAPABILITY_LEAST = 70, CAPABILITY_BF16 = 80 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int count, device, opened;
+static int count, device, opened, capability;
 static char reason[256], name[200], model[64];
 static char bf16[96], f16[96]; /* the units that multiply it, or "" */
 static cudaStream_t stream;
@@ -54,7 +54,6 @@ static void look(void)
 {
     struct cudaDeviceProp p;
     char host[72];
-    int capability;
     int n = 0, rank = local_rank();
     cudaError_t e = cudaGetDeviceCount(&n);
 
@@ -118,6 +117,11 @@ void cuda_model(char *buf, size_t n)
 int cuda_device(void)
 {
     return device;
+}
+
+int cuda_capability(void)
+{
+    return cuda_devices() ? capability : 0;
 }
 
 const char *cuda_bf16(void)

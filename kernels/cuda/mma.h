@@ -1,16 +1,13 @@
 /* What kernels for tensor cores are made of: one function for each piece of inline PTX,
  * with both forms (gpu.h). tests/cuda_emu/test_emu.cu holds each against plain loops; the
  * form for a GPU must agree with the "Matrix Fragments" figures of the PTX ISA, which is
- * what the emulated form follows. mma_*, ldmatrix and cp_async are for sm_80 and up, wmma_*
- * for sm_70 and up. */
+ * what the emulated form follows. mma_bf16 is for sm_80 and up, mma_f16 and ldmatrix for
+ * sm_75 and up, mma_volta for sm_70 (newer chips take it, slowly); copy16 is a plain copy
+ * before sm_80. */
 #ifndef KERNELS_CUDA_MMA_H
 #define KERNELS_CUDA_MMA_H
 
 #include "kernels/cuda/gpu.h"
-
-#ifndef HONE_CUDA_EMU
-#include <mma.h>
-#endif
 
 typedef __nv_bfloat16 bf16;
 
@@ -59,6 +56,41 @@ template <class T> void do_mma(fiber *lanes, unsigned who)
     for (int l = 0; l < 32; l++)
         for (int i = 0; i < 4; i++)
             ((mma_arg *)lanes[l].arg)->d[i] += C[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2];
+}
+
+/* mma.m8n8k4 with f32 sums: the lanes 4 p .. 4 p + 3 and 16 more form quad pair p, which
+ * has a product of its own. Lane l is row r = l % 4 (+ 4 from lane 16 on) of a, k = 0 .. 3;
+ * column r of a column-major b, k = 0 .. 3; or row l % 4 of a row-major b, its columns
+ * 0 .. 3 (+ 4). d: (l % 2 + (i & 2) (+ 4), (i & 4) + (l & 2) + i % 2). */
+template <bool B_ROWS> void do_mma_volta(fiber *lanes, unsigned who)
+{
+    if (who != ~0u)
+        fail(lanes[__builtin_ctz(who)].file, lanes[__builtin_ctz(who)].line,
+             "mma needs all 32 lanes of the warp");
+    count.mma++;
+    for (int pair = 0; pair < 4; pair++) {
+        float A[8][4], B[4][8];
+        for (int m = 0; m < 8; m++) {
+            const mma_arg *x = (const mma_arg *)lanes[4 * pair + m % 4 + m / 4 * 16].arg;
+            for (int i = 0; i < 4; i++) {
+                A[m][i] = half_of<__half>(x->a, i);
+                if (B_ROWS)
+                    B[m % 4][i + m / 4 * 4] = half_of<__half>(x->b, i);
+                else
+                    B[i][m] = half_of<__half>(x->b, i);
+            }
+        }
+        for (int m = 0; m < 8; m++) {
+            int l = 4 * pair + m % 4 + m / 4 * 16;
+            for (int i = 0; i < 8; i++) {
+                int row = l % 2 + (i & 2) + l / 16 * 4, col = (i & 4) + (l & 2) + i % 2;
+                float s = 0;
+                for (int k = 0; k < 4; k++)
+                    s += A[row][k] * B[k][col];
+                ((mma_arg *)lanes[l].arg)->d[i] += s;
+            }
+        }
+    }
 }
 
 struct ldmatrix_arg {
@@ -119,11 +151,43 @@ GPU_INLINE void mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2], EM
 #ifdef HONE_CUDA_EMU
     emu::mma_arg m = {d, a, b};
     emu::warp_op("mma f16", ~0u, true, &m, emu::do_mma<__half>, file, line);
-#else
+#elif __CUDA_ARCH__ >= 800
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
                  "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else /* two halves of the sum, whose fragments are halves of the larger one's */
+    for (int i = 0; i < 2; i++)
+        asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
+                     "{%0,%1,%2,%3},{%4,%5},{%6},{%0,%1,%2,%3};"
+                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                     : "r"(a[2 * i]), "r"(a[2 * i + 1]), "r"(b[i]));
+#endif
+}
+
+/* D += A B for each quad pair: 8x8 += 8x4 4x8 of f16, f32 sums; b is column-major, or with
+ * B_ROWS row-major. */
+template <bool B_ROWS>
+GPU_INLINE void mma_volta(float d[8], const uint32_t a[2], const uint32_t b[2], EMU_AT)
+{
+#ifdef HONE_CUDA_EMU
+    emu::mma_arg m = {d, a, b};
+    emu::warp_op("mma volta", ~0u, true, &m, emu::do_mma_volta<B_ROWS>, file, line);
+#else
+    if constexpr (B_ROWS)
+        asm volatile(
+            "mma.sync.aligned.m8n8k4.row.row.f32.f16.f16.f32 "
+            "{%0,%1,%2,%3,%4,%5,%6,%7},{%8,%9},{%10,%11},{%0,%1,%2,%3,%4,%5,%6,%7};"
+            : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),
+              "+f"(d[6]), "+f"(d[7])
+            : "r"(a[0]), "r"(a[1]), "r"(b[0]), "r"(b[1]));
+    else
+        asm volatile(
+            "mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32 "
+            "{%0,%1,%2,%3,%4,%5,%6,%7},{%8,%9},{%10,%11},{%0,%1,%2,%3,%4,%5,%6,%7};"
+            : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),
+              "+f"(d[6]), "+f"(d[7])
+            : "r"(a[0]), "r"(a[1]), "r"(b[0]), "r"(b[1]));
 #endif
 }
 
@@ -171,41 +235,64 @@ GPU_INLINE void ldmatrix(uint32_t r[N], const void *p, EMU_AT)
 #endif
 }
 
-/* Copy 16 bytes from global to shared memory without registers; zeros instead where valid
- * is false (from must still be an address). */
-GPU_INLINE void cp_async16(void *to, const void *from, bool valid, EMU_AT)
+/* Copy 16 bytes from global to shared memory, on sm_80 and up without registers and while
+ * other work goes on; zeros instead, and nothing is read, where valid is false. */
+GPU_INLINE void copy16(void *to, const void *from, bool valid, EMU_AT)
 {
 #ifdef HONE_CUDA_EMU
     emu::copy_async(to, from, 16, valid ? 16 : 0, file, line);
-#else
+#elif __CUDA_ARCH__ >= 800
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
                      (uint32_t)__cvta_generic_to_shared(to)),
                  "l"(from), "r"(valid ? 16 : 0)
                  : "memory");
+#else
+    *(uint4 *)to = valid ? *(const uint4 *)from : make_uint4(0, 0, 0, 0);
 #endif
 }
 
-GPU_INLINE void cp_async_commit()
+GPU_INLINE void copy_commit()
 {
 #ifdef HONE_CUDA_EMU
     emu::copy_commit();
-#else
+#elif __CUDA_ARCH__ >= 800
     asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
 
 /* Wait until at most LEFT of this thread's groups are under way. Other threads see the data
  * after the next barrier. */
-template <int LEFT> GPU_INLINE void cp_async_wait(EMU_AT)
+template <int LEFT> GPU_INLINE void copy_wait(EMU_AT)
 {
 #ifdef HONE_CUDA_EMU
     emu::copy_wait(LEFT, file, line);
-#else
+#elif __CUDA_ARCH__ >= 800
     asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
 #endif
 }
 
-/* Two floats as a register of two bf16, the first in the low half. */
+/* 2^x to about 2^-22; results below 2^-126 are 0. */
+GPU_INLINE float exp2_fast(float x)
+{
+#ifdef HONE_CUDA_EMU
+    return exp2f(x);
+#else
+    float y;
+
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+
+/* Two floats as a register of two short ones, the first in the low half. */
+GPU_INLINE uint32_t pack_f16(float lo, float hi)
+{
+    __half2 x = __floats2half2_rn(lo, hi);
+    uint32_t r;
+    memcpy(&r, &x, 4);
+    return r;
+}
+
 GPU_INLINE uint32_t pack_bf16(float lo, float hi)
 {
     __nv_bfloat162 x = __floats2bfloat162_rn(lo, hi);
@@ -213,91 +300,5 @@ GPU_INLINE uint32_t pack_bf16(float lo, float hi)
     memcpy(&r, &x, 4);
     return r;
 }
-
-/* 16x16x16 by the older wmma instructions (GPUs before sm_80: f16 only). The layout of a
- * fragment is the compiler's secret. */
-#ifdef HONE_CUDA_EMU
-struct wmma_f16 {
-    __half v[8];
-};
-struct wmma_f32 {
-    float v[8]; /* element 8 lane + i of the row-major tile */
-};
-namespace emu
-{
-struct wmma_arg {
-    float *d;
-    const __half *a, *b;
-};
-inline void do_wmma(fiber *lanes, unsigned who)
-{
-    if (who != ~0u)
-        fail(lanes[__builtin_ctz(who)].file, lanes[__builtin_ctz(who)].line,
-             "wmma needs all 32 lanes of the warp");
-    auto at = [&](int i) { return (wmma_arg *)lanes[i / 8].arg; };
-    count.mma += 2;
-    for (int m = 0; m < 16; m++)
-        for (int n = 0; n < 16; n++) {
-            float s = 0;
-            for (int k = 0; k < 16; k++)
-                s += (float)at(16 * m + k)->a[k % 8] * (float)at(16 * k + n)->b[n % 8];
-            at(16 * m + n)->d[n % 8] += s;
-        }
-}
-} // namespace emu
-inline void wmma_load(wmma_f16 *f, const __half *p, int row_stride)
-{
-    for (int i = 0; i < 8; i++)
-        f->v[i] = p[(emu::now->lane / 2) * row_stride + emu::now->lane % 2 * 8 + i];
-}
-#define wmma_load_a wmma_load
-#define wmma_load_b wmma_load
-inline void wmma_zero(wmma_f32 *f)
-{
-    memset(f, 0, sizeof *f);
-}
-inline void wmma_mma(wmma_f32 *d, const wmma_f16 *a, const wmma_f16 *b, EMU_AT)
-{
-    emu::wmma_arg w = {d->v, a->v, b->v};
-    emu::warp_op("wmma", ~0u, true, &w, emu::do_wmma, file, line);
-}
-inline void wmma_store(float *p, const wmma_f32 *f, int row_stride)
-{
-    for (int i = 0; i < 8; i++)
-        p[(emu::now->lane / 2) * row_stride + emu::now->lane % 2 * 8 + i] = f->v[i];
-}
-#else
-typedef nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, __half,
-                               nvcuda::wmma::row_major>
-    wmma_a16;
-typedef nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, 16, 16, 16, __half,
-                               nvcuda::wmma::row_major>
-    wmma_b16;
-typedef nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float> wmma_f32;
-GPU_INLINE void wmma_load_a(wmma_a16 *f, const __half *p, int row_stride)
-{
-    nvcuda::wmma::load_matrix_sync(*f, p, row_stride);
-}
-GPU_INLINE void wmma_load_b(wmma_b16 *f, const __half *p, int row_stride)
-{
-    nvcuda::wmma::load_matrix_sync(*f, p, row_stride);
-}
-GPU_INLINE void wmma_zero(wmma_f32 *f)
-{
-    nvcuda::wmma::fill_fragment(*f, 0.0f);
-}
-GPU_INLINE void wmma_mma(wmma_f32 *d, const wmma_a16 *a, const wmma_b16 *b)
-{
-    nvcuda::wmma::mma_sync(*d, *a, *b, *d);
-}
-GPU_INLINE void wmma_store(float *p, const wmma_f32 *f, int row_stride)
-{
-    nvcuda::wmma::store_matrix_sync(p, *f, row_stride, nvcuda::wmma::mem_row_major);
-}
-#endif
-#ifdef HONE_CUDA_EMU
-typedef wmma_f16 wmma_a16;
-typedef wmma_f16 wmma_b16;
-#endif
 
 #endif

@@ -39,7 +39,7 @@ one() { # number, kind, file, test, occurrence, text, replacement
         { echo "STALE    $name"; return; }
     for source in kernels/cuda/*.cu; do
         base=$(basename "$source")
-        if [ "$base" = "$file" ] || { [ "$file" = attention.h ] && [[ $base = attention*.cu ]]; }; then
+        if [ "$base" = "$file" ] || { [[ $file = *.h ]] && [[ $base = ${file%.h}*.cu ]]; }; then
             [ -e "$d/$source" ] || cp "$source" "$d/$source"
             # shellcheck disable=SC2086
             g++ -I"$d" -I. $flags $more -x c++ -c "$d/$source" -o "$d/$base.o" 2>"$d/err" ||
@@ -52,7 +52,7 @@ one() { # number, kind, file, test, occurrence, text, replacement
     # shellcheck disable=SC2086
     g++ -shared "${linked[@]}" $rest -o "$d/mutant.so" -lpthread -ldl -lm 2>"$d/err" ||
         { echo "LINK     $name"; tail -3 "$d/err"; return; }
-    said=$(HONE_TEST_BACKEND=cuda HONE_CUDA_PLUGIN=$d/mutant.so EMU_SEED=3 CMOCKA_TEST_ABORT=1 \
+    said=$(HONE_TEST_BACKEND=cuda HONE_CUDA_PLUGIN=$d/mutant.so EMU_SEED=3 EMU_SHARED=99 CMOCKA_TEST_ABORT=1 \
         timeout 200 "$HONE_TESTS/op_$4" 2>&1)
     what=$?
     if [ $what = 0 ]; then
@@ -94,6 +94,41 @@ plain|attention_backward.cu|attention|1|t.begin + M - 1 + a.window|t.begin + a.w
 plain|attention_backward.cu|attention|1|(j + r) % 4|r
 plain|attention_backward.cu|attention|1|h < (kv + 1) * group|h < kv * group + 1
 plain|attention_backward.cu|attention|1|g[r][c] - minus)|g[r][c])
+race|flash.cu|attention|1|__syncthreads(); /* K is|/* K is
+race|flash.cu|attention|1|__syncthreads(); /* V is|/* V is
+plain|flash.cu|attention|1|copy_wait<0>();|
+plain|flash.cu|attention|2|copy_wait<0>();|
+race|flash_backward.cu|attention|1|__syncthreads(); /* the tile|/* the tile
+race|flash_backward.cu|attention|2|__syncthreads(); /* the tile|/* the tile
+plain|flash_backward.cu|attention|1|copy_wait<0>();|copy_wait<1>();
+plain|flash_backward.cu|attention|2|copy_wait<0>();|copy_wait<1>();
+plain|flash.cu|attention|1|top == -INFINITY ? 0 : top * c|top * c
+plain|flash.cu|attention|1|shrink != 1|shrink > 1
+plain|flash.cu|attention|1|l[slot] * shrink + sum|l[slot] + sum
+plain|flash.cu|attention|1|h / (a.H / a.K)|h % a.K
+plain|flash.cu|attention|1|to = min(to, t.begin + M)|to = min(to, t.begin + M - N)
+plain|flash.cu|attention|1|max(0, t.begin - a.window + 1)|max(0, t.begin - a.window + N)
+plain|flash.cu|attention|1|(j0 + 8 * n) / 4|j0 / 4 + n
+plain|flash.cu|attention|1|P::row_sum(l[i][slot])|l[i][slot]
+plain|flash.h|attention|1|j < s.length && |
+plain|flash.h|attention|1|i - j >= s.window)|i - j > s.window)
+plain|flash.h|attention|1|s.causal && j > i)|s.causal && j >= i)
+plain|flash.h|attention|1|j0 + keys - 1) && sees|j0) && sees
+plain|flash.h|attention|1|sees(s, i0 + rows - 1, j0)|sees(s, i0, j0)
+plain|flash.h|attention|1|j0 > i0 + rows - 1|j0 > i0
+plain|flash.h|attention|1|i0 - (j0 + keys - 1) >= s.window|i0 - j0 >= s.window
+plain|flash.h|attention|1|if (r >= valid || c >= d)|if (r > valid || c >= d)
+plain|flash.h|attention|1|first = odd ? other : mine|first = mine
+plain|flash.h|attention|1|group + place / 2 * 2 + l / 16|group + place / 2 * 2
+plain|flash.h|attention|1|x >> place & 1|x >> e & 1
+plain|flash_backward.cu|attention|1|next_i >= to|next_i > to
+plain|flash_backward.cu|attention|1|t.begin + M - 1 + a.window|t.begin + a.window
+plain|flash_backward.cu|attention|1|f * g[n][e] - dj[8 * n + P::column(e)]|f * g[n][e]
+plain|flash_backward.cu|attention|1|warp % tile::WC * COLUMNS|0
+plain|flash_backward.cu|attention|1|: INFINITY;|: 0;
+plain|flash_backward.cu|attention|1|next_h < (kv + 1) * group|next_h < kv * group + 1
+plain|flash_pack.cu|attention|1|left - 4, w);|left, w);
+plain|flash_pack.cu|attention|1|bits = LANES / 2|bits = LANES / 4
 plain|norm.cu|norm|1|if (left > 1)|
 plain|columns.cu|norm|1|r < last|r < p.N
 plain|tokens.cu|tokens|1|s = a.inverse ? -s : s|s = +s

@@ -99,18 +99,18 @@ static __global__ void matrices(float *out, const bf16 *a, const bf16 *b, const 
     __shared__ __align__(128) bf16 sa[16][16], sb[16][8],
         sz[32][8]; /* b row-major: trans on the way */
     int l = threadIdx.x;
-    cp_async16(&sa[l / 2][l % 2 * 8], a + 8 * l, true);
-    cp_async_commit();
+    copy16(&sa[l / 2][l % 2 * 8], a + 8 * l, true);
+    copy_commit();
     if (l < 16)
-        cp_async16(sb[l], b + 8 * l, true);
-    cp_async16(sz[l], a, false);
-    cp_async_commit();
-    cp_async_wait<1>();
+        copy16(sb[l], b + 8 * l, true);
+    copy16(sz[l], a, false);
+    copy_commit();
+    copy_wait<1>();
     __syncthreads(); /* sa is there */
     uint32_t x[4], y[2], z[1], w[2];
     float d[4] = {}, e[4] = {}, f[4] = {};
     ldmatrix<4>(x, &sa[l % 16][l / 16 * 8]);
-    cp_async_wait<0>();
+    copy_wait<0>();
     __syncthreads(); /* sb and sz too */
     ldmatrix<2, true>(y, sb[l % 16]);
     d[0] = __bfloat162float(sz[31 - l][7]);
@@ -139,16 +139,27 @@ static __global__ void matrices(float *out, const bf16 *a, const bf16 *b, const 
     }
 }
 
+/* Both forms of mma.m8n8k4: 32x8 += 32x4 4x8, each quad pair rows 4 p .. and 16 + 4 p .. */
 static __global__ void older(float *out, const __half *a, const __half *b)
 {
-    wmma_a16 x;
-    wmma_b16 y;
-    wmma_f32 d;
-    wmma_zero(&d);
-    wmma_load_a(&x, a, 16);
-    wmma_load_b(&y, b, 16);
-    wmma_mma(&d, &x, &y);
-    wmma_store(out, &d, 16);
+    int l = threadIdx.x, high = l / 16 * 4;
+    uint32_t x[2], y[2], z[2];
+    float d[8] = {}, e[8] = {};
+    __half columns[4], rows[4];
+    for (int i = 0; i < 4; i++) {
+        columns[i] = b[8 * i + l % 4 + high];
+        rows[i] = b[8 * (l % 4) + i + high];
+    }
+    memcpy(x, a + 4 * l, 8);
+    memcpy(y, columns, 8);
+    memcpy(z, rows, 8);
+    mma_volta<false>(d, x, y);
+    mma_volta<true>(e, x, z);
+    for (int i = 0; i < 8; i++) {
+        int at = 8 * ((l & ~2) + (i & 2)) + (i & 4) + (l & 2) + i % 2;
+        out[at] = d[i];
+        out[256 + at] = e[i];
+    }
 }
 
 static bool test_matrices()
@@ -163,25 +174,29 @@ static bool test_matrices()
         b[i] = __float2bfloat16(sinf(i * 0.2f));
     buffer<bf16> da(a), db(b);
     buffer<__half> dah(ah), dbh(bh);
-    buffer<float> out(384), wide(256);
+    buffer<float> out(384), volta(512);
     LAUNCH(matrices, dim3(1), dim3(32), 0, 0, out.p, da.p, db.p, dah.p, dbh.p);
-    LAUNCH(older, dim3(1), dim3(32), 0, 0, wide.p, dah.p, dbh.p);
-    std::vector<float> x = out.get(), y = wide.get();
+    LAUNCH(older, dim3(1), dim3(32), 0, 0, volta.p, dah.p, dbh.p);
+    std::vector<float> x = out.get(), y = volta.get();
     for (int m = 0; m < 16; m++)
-        for (int n = 0; n < 16; n++) {
-            double s = 0, h = 0, w = 0;
+        for (int n = 0; n < 8; n++) {
+            double s = 0, h = 0;
             for (int k = 0; k < 16; k++) {
-                if (n < 8) {
-                    s += (double)__bfloat162float(a[m * 16 + k]) *
-                         __bfloat162float(b[k * 8 + n]);
-                    h += (double)__half2float(ah[m * 16 + k]) * __half2float(bh[k * 8 + n]);
-                }
-                w += (double)__half2float(ah[m * 16 + k]) * __half2float(bh[k * 16 + n]);
+                s += (double)__bfloat162float(a[m * 16 + k]) *
+                     __bfloat162float(b[k * 8 + n]);
+                h += (double)__half2float(ah[m * 16 + k]) * __half2float(bh[k * 8 + n]);
             }
-            double e = fabs(y[m * 16 + n] - w);
-            if (n < 8)
-                e = fmax(fmax(e, fabs(x[m * 8 + n] - s)),
-                         fmax(fabs(x[128 + m * 8 + n] - s), fabs(x[256 + m * 8 + n] - h)));
+            double e = fmax(fabs(x[m * 8 + n] - s), fmax(fabs(x[128 + m * 8 + n] - s),
+                                                         fabs(x[256 + m * 8 + n] - h)));
+            if (!(e <= worst))
+                worst = e;
+        }
+    for (int m = 0; m < 32; m++)
+        for (int n = 0; n < 8; n++) {
+            double s = 0;
+            for (int k = 0; k < 4; k++)
+                s += (double)__half2float(ah[m * 4 + k]) * __half2float(bh[k * 8 + n]);
+            double e = fmax(fabs(y[m * 8 + n] - s), fabs(y[256 + m * 8 + n] - s));
             if (!(e <= worst))
                 worst = e;
         }
@@ -363,8 +378,8 @@ static __global__ void planted(int bug, float *out, const float *in)
         break;
     case NO_WAIT:
         if (i < 16)
-            cp_async16(s + 4 * i, in + 4 * i, true);
-        cp_async_commit();
+            copy16(s + 4 * i, in + 4 * i, true);
+        copy_commit();
         __syncthreads();
         x = s[i];
         break;
@@ -466,7 +481,7 @@ int main(int n, char **arg)
     (void)n;
     (void)arg;
     report("shuffles and votes", test_shuffles());
-    report("mma, ldmatrix, cp.async, wmma", test_matrices());
+    report("mma, ldmatrix, cp.async", test_matrices());
     report("half2, bfloat162, float4, fast functions", test_packed());
     report("block shapes, early exit, atomics", test_shapes());
     report("streams, events, graphs", streams(true));

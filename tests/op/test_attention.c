@@ -6,6 +6,7 @@ struct shape {
     int length[5];
     int B, H, K, d, causal, window;
     float p;
+    enum op_precision precision;
 };
 
 struct case_data {
@@ -15,6 +16,14 @@ struct case_data {
     struct attention_args args;
     struct attention_backward_args back;
 };
+
+/* To 8 bits: nothing is lost where operands are rounded, only probabilities and their
+ * gradients are. */
+static void shorten(float *x, long n)
+{
+    for (long i = 0; i < n; i++)
+        x[i] = ldexpf(rintf(x[i] * 32), -5);
+}
 
 /* q, k and v are column blocks of one matrix, as the model has them; o has padding. */
 static void make_case(const struct shape *s, struct case_data *c)
@@ -36,11 +45,16 @@ static void make_case(const struct shape *s, struct case_data *c)
     c->args = (struct attention_args){c->qkv,    k,         v,     c->ld,  c->ld,
                                       c->ld,     c->ldo,    c->o,  c->lse, c->b.cu_seqlens,
                                       s->B,      c->b.T,    s->H,  s->K,   s->d,
-                                      s->causal, s->window, scale, drop};
+                                      s->causal, s->window, scale, drop,   s->precision};
     c->back = (struct attention_backward_args){
-        c->qkv, k,      v,       c->o,      c->dout,   c->lse,          c->ld, c->ld,
-        c->ld,  c->ldo, c->dqkv, dk,        dv,        c->b.cu_seqlens, s->B,  c->b.T,
-        s->H,   s->K,   s->d,    s->causal, s->window, scale,           drop};
+        c->qkv, k,      v,           c->o,    c->dout, c->lse,    c->ld,
+        c->ld,  c->ld,  c->ldo,      c->dqkv, dk,      dv,        c->b.cu_seqlens,
+        s->B,   c->b.T, s->H,        s->K,    s->d,    s->causal, s->window,
+        scale,  drop,   s->precision};
+    if (s->precision != PRECISION_F32) {
+        shorten(c->qkv, c->b.T * c->ld);
+        shorten(c->dout, c->b.T * c->ldo);
+    }
 }
 
 static void free_case(struct case_data *c)
@@ -84,6 +98,68 @@ static void test_against_reference(void **state)
         check_case("attention", run, &shapes[i], 2e-5);
 }
 
+/* Two bytes an element: tiles of 64, 128 queries and 16, 32, 64 keys, and one more or less;
+ * one or several a sequence; every head size, and some between. */
+static const struct shape short_shapes[] = {
+    {{1}, 1, 1, 1, 1, 0, 0, 0},
+    {{5, 1, 17}, 3, 2, 2, 32, 0, 0, 0},
+    {{127, 1, 129, 63, 65}, 5, 2, 2, 32, 0, 0, 0.1f},
+    {{60, 200, 3}, 3, 2, 1, 64, 1, 0, 0},
+    {{129, 57, 300}, 3, 4, 2, 20, 1, 40, 0.2f},
+    {{140, 9}, 2, 6, 2, 33, 0, 25, 0},
+    {{260}, 1, 3, 1, 64, 1, 70, 0.3f},
+    {{30, 61}, 2, 2, 2, 100, 0, 0, 0},
+    {{70, 133, 5}, 3, 4, 2, 128, 0, 30, 0.1f},
+    {{193, 31}, 2, 2, 1, 128, 1, 0, 0},
+    {{17, 50}, 2, 2, 1, 256, 1, 0, 0.1f},
+    {{66, 15}, 2, 1, 1, 129, 0, 20, 0},
+};
+
+static void assert_rows_close(const char *what, const float *got, const float *want,
+                              long rows, long from, long cols, long ld, double rtol)
+{
+    char name[64];
+
+    for (long r = 0; r < rows; r++) {
+        snprintf(name, sizeof name, "%s, row %ld", what, r);
+        assert_close(name, got + r * ld + from, want + r * ld + from, cols, rtol);
+    }
+}
+
+static void check_short(const struct shape *s, double rtol)
+{
+    const struct backend *be = tested_backend();
+    struct record want = {0}, got = {0}, again = {0};
+    struct case_data c;
+    long o, lse;
+
+    make_case(s, &c);
+    o = c.b.T * c.ldo;
+    lse = c.b.T * s->H;
+    run(backend_find("ref"), s, &want);
+    run(be, s, &got);
+    run(be, s, &again);
+    assert_same_bits("again", again.v, got.v, got.n);
+    assert_close("lse", got.v + o, want.v + o, lse, 2e-6);
+    assert_rows_close("o", got.v, want.v, c.b.T, 0, (long)s->H * s->d, c.ldo, rtol);
+    assert_close("dq, dk, dv", got.v + o + lse, want.v + o + lse, c.b.T * c.ld, rtol);
+    free_all(3, (void *)want.v, (void *)got.v, (void *)again.v);
+    free_case(&c);
+}
+
+static void test_two_bytes(void **state)
+{
+    (void)state;
+    for (long i = 0; i < COUNT(short_shapes); i++) {
+        struct shape s = short_shapes[i];
+
+        s.precision = PRECISION_BF16;
+        check_short(&s, 1e-2);
+        s.precision = PRECISION_F16;
+        check_short(&s, 2e-3);
+    }
+}
+
 static void forward(void *arg, struct record *y)
 {
     struct case_data *c = arg;
@@ -117,15 +193,15 @@ static void test_gradients_against_differences(void **state)
 }
 
 /* The same sequence alone: its rows and its gradients have the same bits. */
-static void test_sequences_stand_alone(void **state)
+static void check_alone(const struct shape *shape, long count, enum op_precision precision)
 {
     const struct backend *be = tested_backend();
 
-    (void)state;
-    for (long i = 0; i < COUNT(shapes); i++) {
-        const struct shape *s = &shapes[i];
+    for (long i = 0; i < count; i++) {
+        struct shape one = shape[i], *s = &one;
         struct case_data c;
 
+        one.precision = precision;
         make_case(s, &c);
         struct record all = {0};
         run(be, s, &all);
@@ -155,15 +231,22 @@ static void test_sequences_stand_alone(void **state)
     }
 }
 
+static void test_sequences_stand_alone(void **state)
+{
+    (void)state;
+    check_alone(shapes, COUNT(shapes), PRECISION_F32);
+    check_alone(short_shapes + 1, 3, PRECISION_BF16);
+    check_alone(short_shapes + 1, 3, PRECISION_F16);
+}
+
 /* Scores of hundreds: neither overflow nor NaN, and what is hidden stays hidden. */
-static void test_large_scores(void **state)
+static void check_large_scores(enum op_precision precision, double rtol)
 {
     const struct backend *be = tested_backend();
-    const struct shape s = {{20, 150}, 2, 2, 2, 16, 1, 3, 0};
+    const struct shape s = {{20, 150}, 2, 2, 2, 16, 1, 3, 0, precision};
     struct case_data c;
     struct record want = {0};
 
-    (void)state;
     make_case(&s, &c);
     for (long i = 0; i < c.b.T * c.ld; i++)
         c.qkv[i] *= 12;
@@ -171,15 +254,24 @@ static void test_large_scores(void **state)
     memset(c.o, 0, (size_t)(c.b.T * c.ldo) * sizeof *c.o);
     assert_int_equal(be->attention(&c.args), 0);
     for (long t = 0; t < c.b.T; t++)
-        assert_close("o", c.o + t * c.ldo, want.v + t * c.ldo, 32, 1e-4);
+        assert_close("o", c.o + t * c.ldo, want.v + t * c.ldo, 32, rtol);
     mem_free(want.v);
     free_case(&c);
+}
+
+static void test_large_scores(void **state)
+{
+    (void)state;
+    check_large_scores(PRECISION_F32, 1e-4);
+    check_large_scores(PRECISION_BF16, 1e-2);
+    check_large_scores(PRECISION_F16, 2e-3);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_reference),
+        cmocka_unit_test(test_two_bytes),
         cmocka_unit_test(test_gradients_against_differences),
         cmocka_unit_test(test_sequences_stand_alone),
         cmocka_unit_test(test_large_scores),

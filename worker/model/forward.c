@@ -147,7 +147,8 @@ static struct tensor *attend(struct run *r, struct tensor *x, long layer)
                                   .d = (int)c->dims.d,
                                   .causal = c->causal,
                                   .window = layer >= c->window_from ? c->window : 0,
-                                  .dropout = model_dropout(r->m, c->attention_dropout)};
+                                  .dropout = model_dropout(r->m, c->attention_dropout),
+                                  .precision = model_get_precision(r->m)};
     struct tensor *qkv, *o;
 
     qkv = tape_linear(r->t, x, slot(r, l->qkv_w), slot(r, l->qkv_b), ACT_NONE);

@@ -188,6 +188,7 @@ struct tensor *tape_rotary(struct tape *t, struct tensor *x, int heads, int d, i
 struct attention_spec {
     int H, K, d, causal, window;
     double dropout;
+    enum op_precision precision;
 };
 struct tensor *tape_attention(struct tape *t, struct tensor *qkv,
                               const struct attention_spec *a);

@@ -388,6 +388,22 @@ static void plan_scratch(const struct param *p, struct memory_plan *out)
     out->buffers += device_item;
 }
 
+/* Attention in two bytes: rounded copies of q, k, v and their output's gradient, with heads
+ * padded to a power of two from 32 on, and a number for each head. */
+static void plan_attention(const struct model_info *info, const struct param *p,
+                           struct memory_plan *out)
+{
+    size_t q = (size_t)info->heads, kv = (size_t)info->kv_heads, d = 32, bytes;
+
+    if (!strstr(p->name, "attn.qkv.w") || !q)
+        return;
+    while (d < (size_t)p->rows / (q + 2 * kv))
+        d *= 2;
+    bytes = out->tokens * (2 * (2 * q + 2 * kv) * d + q * sizeof(float)) + device_item;
+    if (bytes > out->scratch)
+        out->scratch = bytes;
+}
+
 static int plan_parameters(const struct memory_request *r, struct model *m,
                            const unsigned char *met, size_t kept, struct memory_plan *out,
                            struct err *e)
@@ -402,6 +418,8 @@ static int plan_parameters(const struct memory_request *r, struct model *m,
 
         if (r->device)
             plan_scratch(&p[i], out);
+        if (r->device && r->precision != PRECISION_F32)
+            plan_attention(model_get_info(m), &p[i], out);
         out->parameters += p[i].rows * p[i].cols;
         out->weights += size;
         out->packed += packed_bytes(r, &p[i], kept);

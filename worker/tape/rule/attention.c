@@ -41,7 +41,8 @@ static int backward(struct tape *t, struct tape_node *node)
                                          .causal = s->causal,
                                          .window = s->window,
                                          .scale = 1.0f / sqrtf((float)s->d),
-                                         .dropout = n->dropout};
+                                         .dropout = n->dropout,
+                                         .precision = s->precision};
     if (tape_runs(t)) {
         a.k = a.q + k;
         a.v = a.q + v;
@@ -81,7 +82,8 @@ struct tensor *tape_attention(struct tape *t, struct tensor *qkv,
                                 .causal = s->causal,
                                 .window = s->window,
                                 .scale = 1.0f / sqrtf((float)s->d),
-                                .dropout = tape_next_dropout(t, s->dropout, 0)};
+                                .dropout = tape_next_dropout(t, s->dropout, 0),
+                                .precision = s->precision};
     n = tape_record(t, sizeof *n, backward, o, NULL);
     if (n) {
         n->qkv = qkv;
