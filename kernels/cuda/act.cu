@@ -52,6 +52,8 @@ int cuda_act_backward(const struct act_backward_args *a)
 
     if (rc || !n)
         return rc;
+    if (a->act != ACT_NONE && a->dbias)
+        return columns_act(a);
     if (a->act != ACT_NONE || a->dx != a->dy) {
         const float *x = a->act == ACT_NONE ? nullptr : a->x;
 
@@ -64,48 +66,65 @@ int cuda_act_backward(const struct act_backward_args *a)
     return rc;
 }
 
-static __global__ void glu_kernel(glu_args a)
+static GPU_INLINE float4 act_value4(int act, float4 x)
 {
-    long i = (long)blockIdx.x * BLOCK + threadIdx.x, r = i / a.F, c = i % a.F;
+    return make_float4(act_value(act, x.x), act_value(act, x.y), act_value(act, x.z),
+                       act_value(act, x.w));
+}
+
+static GPU_INLINE float4 act_slope4(int act, float4 x)
+{
+    return make_float4(act_slope(act, x.x), act_slope(act, x.y), act_slope(act, x.z),
+                       act_slope(act, x.w));
+}
+
+static __global__ void glu_kernel(glu_args a, int w)
+{
+    long groups = (a.F + 3) / 4, i = (long)blockIdx.x * BLOCK + threadIdx.x;
+    long r = i / groups, c = i % groups * 4, at = r * a.ld + c, left = a.F - c;
 
     if (r < a.N)
-        a.y[i] = act_value(a.act, a.gate[r * a.ld + c]) * a.up[r * a.ld + c];
+        store4(a.y + r * a.F + c,
+               act_value4(a.act, load4(a.gate + at, left, w)) * load4(a.up + at, left, w),
+               left, w);
 }
 
 int cuda_glu(const struct glu_args *a)
 {
-    long n = a->N * a->F;
+    long n = a->N * ((a->F + 3) / 4);
     int rc = cuda_ready();
 
     if (rc || !n)
         return rc;
-    LAUNCH(glu_kernel, dim3(blocks(n, BLOCK)), dim3(BLOCK), 0, cuda_stream(), *a);
+    LAUNCH(glu_kernel, dim3(blocks(n, BLOCK)), dim3(BLOCK), 0, cuda_stream(), *a,
+           wide(a->F | a->ld, a->gate, a->up, a->y));
     return cuda_launched("glu");
 }
 
-static __global__ void glu_backward_kernel(glu_backward_args a)
+static __global__ void glu_backward_kernel(glu_backward_args a, int w)
 {
-    long i = (long)blockIdx.x * BLOCK + threadIdx.x, r = i / a.F, c = i % a.F;
-    long j = r * a.ld + c;
-    float dy, gate, up;
+    long groups = (a.F + 3) / 4, i = (long)blockIdx.x * BLOCK + threadIdx.x;
+    long r = i / groups, c = i % groups * 4, at = r * a.ld + c, left = a.F - c;
+    float4 dy, gate, up;
 
     if (r >= a.N)
         return;
-    dy = a.dy[i];
-    gate = a.gate[j];
-    up = a.up[j];
-    a.dgate[j] = dy * up * act_slope(a.act, gate);
-    a.dup[j] = dy * act_value(a.act, gate);
+    dy = load4(a.dy + r * a.F + c, left, w);
+    gate = load4(a.gate + at, left, w);
+    up = load4(a.up + at, left, w);
+    store4(a.dgate + at, dy * up * act_slope4(a.act, gate), left, w);
+    store4(a.dup + at, dy * act_value4(a.act, gate), left, w);
 }
 
 int cuda_glu_backward(const struct glu_backward_args *a)
 {
-    long n = a->N * a->F;
+    long n = a->N * ((a->F + 3) / 4);
     int rc = cuda_ready();
 
     if (rc || !n)
         return rc;
-    LAUNCH(glu_backward_kernel, dim3(blocks(n, BLOCK)), dim3(BLOCK), 0, cuda_stream(), *a);
+    LAUNCH(glu_backward_kernel, dim3(blocks(n, BLOCK)), dim3(BLOCK), 0, cuda_stream(), *a,
+           wide(a->F | a->ld, a->gate, a->up, a->dy) && wide(0, a->dgate, a->dup));
     return cuda_launched("glu_backward");
 }
 

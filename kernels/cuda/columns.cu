@@ -10,6 +10,9 @@ struct column_sums {
     const float *x;               /* (N,D): rows of `heads` to a stride of ld */
     const float *s, *mean, *rstd; /* norm: what x is multiplied with, or NULL */
     long N, D, heads, ld;
+    const float *pre; /* (N,D), not NULL: x times act'(pre) is summed, and stored to dx */
+    int act;
+    float *dx;            /* may be x */
     float *plain, *times; /* (chunks, D) partial sums, or NULL */
 };
 
@@ -24,6 +27,10 @@ static __global__ void partial_sums(column_sums p)
     for (long r = first + ty; r < last && c < p.D; r += LANES) {
         float x = p.x[r / p.heads * p.ld + r % p.heads * p.D + c];
 
+        if (p.pre) {
+            x *= act_slope(p.act, p.pre[r * p.D + c]);
+            p.dx[r * p.D + c] = x;
+        }
         plain += x;
         if (p.s)
             times += x * ((p.s[r * p.D + c] - (p.mean ? p.mean[r] : 0)) * p.rstd[r]);
@@ -43,16 +50,30 @@ static __global__ void partial_sums(column_sums p)
         p.times[blockIdx.y * p.D + c] = times;
 }
 
+/* A block takes 32 columns; lane y of eight adds chunks y, y + 8, ... */
 static __global__ void add_partial(const float *partial, long chunks, long D, float *out)
 {
-    long c = (long)blockIdx.x * BLOCK + threadIdx.x;
+    __shared__ float part[LANES][COLUMNS];
+    int tx = threadIdx.x % COLUMNS, ty = threadIdx.x / COLUMNS;
+    long c = (long)blockIdx.x * COLUMNS + tx;
     float sum = 0;
 
-    if (c >= D)
-        return;
-    for (long i = 0; i < chunks; i++)
+    for (long i = ty; i < chunks && c < D; i += LANES)
         sum += partial[i * D + c];
+    part[ty][tx] = sum;
+    __syncthreads();
+    if (ty || c >= D)
+        return;
+    for (int i = 1; i < LANES; i++)
+        sum += part[i][tx];
     out[c] += sum;
+}
+
+int columns_finish(const float *partial, long chunks, long D, float *out)
+{
+    LAUNCH(add_partial, dim3(blocks(D, COLUMNS)), dim3(BLOCK), 0, cuda_stream(), partial,
+           chunks, D, out);
+    return cuda_launched("column sums");
 }
 
 static int sum_columns(column_sums p, float *plain, float *times)
@@ -73,16 +94,10 @@ static int sum_columns(column_sums p, float *plain, float *times)
     LAUNCH(partial_sums, dim3(blocks(p.D, COLUMNS), (unsigned)chunks), dim3(BLOCK), 0,
            cuda_stream(), p);
     rc = cuda_launched("column sums");
-    if (!rc && plain) {
-        LAUNCH(add_partial, dim3(blocks(p.D, BLOCK)), dim3(BLOCK), 0, cuda_stream(),
-               (const float *)p.plain, chunks, p.D, plain);
-        rc = cuda_launched("column sums");
-    }
-    if (!rc && times) {
-        LAUNCH(add_partial, dim3(blocks(p.D, BLOCK)), dim3(BLOCK), 0, cuda_stream(),
-               (const float *)p.times, chunks, p.D, times);
-        rc = cuda_launched("column sums");
-    }
+    if (!rc && plain)
+        rc = columns_finish(p.plain, chunks, p.D, plain);
+    if (!rc && times)
+        rc = columns_finish(p.times, chunks, p.D, times);
     return rc;
 }
 
@@ -95,6 +110,20 @@ int columns_add(const float *x, long N, long D, float *out)
     p.D = p.ld = D;
     p.heads = 1;
     return sum_columns(p, out, nullptr);
+}
+
+int columns_act(const struct act_backward_args *a)
+{
+    column_sums p = {};
+
+    p.x = a->dy;
+    p.pre = a->x;
+    p.act = a->act;
+    p.dx = a->dx;
+    p.N = a->N;
+    p.D = p.ld = a->D;
+    p.heads = 1;
+    return sum_columns(p, a->dbias, nullptr);
 }
 
 int columns_norm(const struct norm_backward_args *a)

@@ -10,6 +10,12 @@
 /* out (D) += sum over rows of x (N,D). */
 int columns_add(const float *x, long N, long D, float *out);
 
+/* dx = dy * act'(x), dbias += its column sums, in one pass. */
+int columns_act(const struct act_backward_args *a);
+
+/* out (D) += partial sums (chunks, D), in an order that depends on `chunks` alone. */
+int columns_finish(const float *partial, long chunks, long D, float *out);
+
 /* dw (D) += sum over rows of dy * (sum - mean) * rstd, db (D) += sum of dy; either may be
  * NULL. */
 int columns_norm(const struct norm_backward_args *a);

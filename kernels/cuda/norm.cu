@@ -2,7 +2,8 @@
  * Sennrich 2019). With u = (s - mean) rstd and g = dy w:
  *   ds = rstd (g - mean(g) - u mean(g u)) + dsum,  dresidual = ds,  dx = dropout'(ds).
  *
- * A warp takes a row of up to WARP_COLUMNS columns, a block a longer one. The variance is
+ * A warp takes a row of up to WARP_COLUMNS columns, a block a longer one; in backward such
+ * a warp also sums dw and db, longer rows are read once more for them. The variance is
  * two-pass. Every thread reads and writes its own columns, so outputs may lie in inputs.
  * The norm of heads (RMS, in place, what it read is saved) takes a warp a head. */
 #include "kernels/cuda/common.h"
@@ -10,6 +11,7 @@
 #include "kernels/cuda/columns.h"
 
 enum { WARP_COLUMNS = 1024 };
+enum { GROUPS = WARP_COLUMNS / 4 / WARP, STRIP = 64 }; /* rows of a block, in backward */
 
 /* The sum over the row's threads: a warp, or the block. */
 template <int THREADS> static __device__ float row_sum(float x)
@@ -90,18 +92,16 @@ int cuda_norm(const struct norm_args *a)
     return cuda_launched("norm");
 }
 
-template <int THREADS>
+/* A block a row. */
 static __global__ void norm_backward_kernel(norm_backward_args a, keep k, int w)
 {
-    long r = (long)blockIdx.x * (BLOCK / THREADS) + threadIdx.x / THREADS, D = a.D;
-    int lane = threadIdx.x % THREADS;
+    long r = blockIdx.x, D = a.D;
+    int lane = threadIdx.x;
     float mean, rstd, mg = 0, mgu = 0;
 
-    if (r >= a.N)
-        return;
     mean = a.kind == NORM_LAYER ? a.mean[r] : 0;
     rstd = a.rstd[r];
-    for (long c = 4 * lane; c < D; c += 4 * THREADS) {
+    for (long c = 4 * lane; c < D; c += 4 * BLOCK) {
         float4 g = load4(a.dy + r * D + c, D - c, w) * load4(a.w + c, D - c, w);
         float4 s = load4(a.sum + r * D + c, D - c, w);
 
@@ -110,9 +110,9 @@ static __global__ void norm_backward_kernel(norm_backward_args a, keep k, int w)
                 g.w * (s.w - mean)) *
                rstd;
     }
-    mg = a.kind == NORM_LAYER ? row_sum<THREADS>(mg) / (float)D : 0;
-    mgu = row_sum<THREADS>(mgu) / (float)D;
-    for (long c = 4 * lane; c < D; c += 4 * THREADS) {
+    mg = a.kind == NORM_LAYER ? row_sum<BLOCK>(mg) / (float)D : 0;
+    mgu = row_sum<BLOCK>(mgu) / (float)D;
+    for (long c = 4 * lane; c < D; c += 4 * BLOCK) {
         float4 g = load4(a.dy + r * D + c, D - c, w) * load4(a.w + c, D - c, w);
         float4 s = load4(a.sum + r * D + c, D - c, w);
         float4 d = make_float4(rstd * (g.x - mg - (s.x - mean) * rstd * mgu),
@@ -131,22 +131,126 @@ static __global__ void norm_backward_kernel(norm_backward_args a, keep k, int w)
     }
 }
 
+static GPU_INLINE float4 operator-(float4 a, float m)
+{
+    return make_float4(a.x - m, a.y - m, a.z - m, a.w - m);
+}
+
+static GPU_INLINE float4 operator*(float4 a, float f)
+{
+    return make_float4(a.x * f, a.y * f, a.z * f, a.w * f);
+}
+
+static GPU_INLINE float sum4(float4 v)
+{
+    return v.x + v.y + v.z + v.w;
+}
+
+/* The same with the sums of dw and db, for rows that fit a warp's registers: dy and s are
+ * read once. A block takes STRIP rows, warp i of them i, i + 8, ...; its partial sums are
+ * added in order of warps and go to dw[block], db[block] (either may be NULL). */
+static __global__ void __launch_bounds__(BLOCK)
+    norm_strip_kernel(norm_backward_args a, keep k, int w, float *dw, float *db)
+{
+    __shared__ float4 part[2][WARP_COLUMNS / 4];
+    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    long first = (long)blockIdx.x * STRIP, last = min(a.N, first + STRIP), D = a.D;
+    float4 sw[GROUPS], sb[GROUPS];
+
+#pragma unroll
+    for (int j = 0; j < GROUPS; j++)
+        sw[j] = sb[j] = make_float4(0, 0, 0, 0);
+    for (long r = first + warp; r < last; r += BLOCK_WARPS) {
+        float mean = a.kind == NORM_LAYER ? a.mean[r] : 0, rstd = a.rstd[r];
+        float mg = 0, mgu = 0;
+        float4 g[GROUPS], u[GROUPS];
+
+#pragma unroll
+        for (int j = 0; j < GROUPS; j++) {
+            long c = 4 * (lane + j * WARP), left = D - c;
+
+            g[j] = u[j] = make_float4(0, 0, 0, 0);
+            if (left <= 0)
+                continue;
+            g[j] = load4(a.dy + r * D + c, left, w);
+            u[j] = (load4(a.sum + r * D + c, left, w) - mean) * rstd;
+            sb[j] = sb[j] + g[j];
+            sw[j] = sw[j] + g[j] * u[j];
+            g[j] = g[j] * load4(a.w + c, left, w); /* beyond the row: 0 */
+            mg += sum4(g[j]);
+            mgu += sum4(g[j] * u[j]);
+        }
+        mg = a.kind == NORM_LAYER ? warp_sum(mg) / (float)D : 0;
+        mgu = warp_sum(mgu) / (float)D;
+#pragma unroll
+        for (int j = 0; j < GROUPS; j++) {
+            long c = 4 * (lane + j * WARP), left = D - c;
+            float4 d = ((g[j] - mg) + u[j] * -mgu) * rstd;
+
+            if (left <= 0)
+                continue;
+            if (a.dsum)
+                d = d + load4(a.dsum + r * D + c, left, w);
+            if (a.dresidual)
+                store4(a.dresidual + r * D + c, d, left, w);
+            if (k.on)
+                d = d * keep_factors(k, r, (uint32_t)(c / 4));
+            if (a.dx)
+                store4(a.dx + r * D + c, d, left, w);
+        }
+    }
+    for (int i = 0; i < BLOCK_WARPS; i++) {
+#pragma unroll
+        for (int j = 0; j < GROUPS; j++)
+            if (warp == i) {
+                int c = lane + j * WARP;
+
+                part[0][c] = i ? part[0][c] + sw[j] : sw[j];
+                part[1][c] = i ? part[1][c] + sb[j] : sb[j];
+            }
+        __syncthreads();
+    }
+    for (long c = 4 * threadIdx.x; c < D; c += 4 * BLOCK) {
+        if (dw)
+            store4(dw + blockIdx.x * D + c, part[0][c / 4], D - c, D % 4 == 0);
+        if (db)
+            store4(db + blockIdx.x * D + c, part[1][c / 4], D - c, D % 4 == 0);
+    }
+}
+
+static int norm_strips(const norm_backward_args *a)
+{
+    long strips = (a->N + STRIP - 1) / STRIP;
+    int rc, w = wide(a->D, a->dy, a->dsum, a->sum, a->w) && wide(a->D, a->dx, a->dresidual);
+    float *dw = (float *)cuda_scratch((size_t)(2 * strips * a->D) * sizeof *dw);
+    float *db = dw + strips * a->D;
+
+    if (!dw)
+        return ERR_NOMEM;
+    LAUNCH(norm_strip_kernel, dim3((unsigned)strips), dim3(BLOCK), 0, cuda_stream(), *a,
+           keep_of(a->dropout), w, a->dw ? dw : nullptr, a->db ? db : nullptr);
+    rc = cuda_launched("norm_backward");
+    if (!rc && a->dw)
+        rc = columns_finish(dw, strips, a->D, a->dw);
+    if (!rc && a->db)
+        rc = columns_finish(db, strips, a->D, a->db);
+    return rc;
+}
+
 int cuda_norm_backward(const struct norm_backward_args *a)
 {
     int rc = cuda_ready(), w;
 
     if (rc || !a->N || !a->D)
         return rc;
+    if ((a->dx || a->dresidual) && a->D <= WARP_COLUMNS)
+        return norm_strips(a);
     rc = columns_norm(a); /* first: dx may lie in dy */
     if (rc || (!a->dx && !a->dresidual))
         return rc;
     w = wide(a->D, a->dy, a->dsum, a->sum, a->w) && wide(a->D, a->dx, a->dresidual);
-    if (a->D <= WARP_COLUMNS)
-        LAUNCH(norm_backward_kernel<WARP>, dim3(blocks(a->N, BLOCK / WARP)), dim3(BLOCK), 0,
-               cuda_stream(), *a, keep_of(a->dropout), w);
-    else
-        LAUNCH(norm_backward_kernel<BLOCK>, dim3((unsigned)a->N), dim3(BLOCK), 0,
-               cuda_stream(), *a, keep_of(a->dropout), w);
+    LAUNCH(norm_backward_kernel, dim3((unsigned)a->N), dim3(BLOCK), 0, cuda_stream(), *a,
+           keep_of(a->dropout), w);
     return cuda_launched("norm_backward");
 }
 

@@ -19,6 +19,7 @@ struct item {
     const unsigned char *live;
     long n, width, first; /* first chunk */
     float decay, lr;
+    int wide; /* may be read as float4 */
 };
 
 struct list {
@@ -46,8 +47,17 @@ static int upload(const struct adamw_tensor *t, int n, int decay, size_t more, l
     out->n = n;
     out->chunks = 0;
     for (int i = 0; i < n; i++) {
-        host[i] = {t[i].p, t[i].grad,  t[i].m,      t[i].v,     nullptr,
-                   t[i].n, t[i].width, out->chunks, t[i].decay, t[i].lr};
+        host[i] = {t[i].p,
+                   t[i].grad,
+                   t[i].m,
+                   t[i].v,
+                   nullptr,
+                   t[i].n,
+                   t[i].width,
+                   out->chunks,
+                   t[i].decay,
+                   t[i].lr,
+                   wide(0, t[i].p, t[i].grad, t[i].m, t[i].v)};
         out->chunks += (t[i].n + CHUNK - 1) / CHUNK;
     }
     host[n].first = out->chunks;
@@ -84,28 +94,53 @@ static GPU_INLINE int find_item(const list &l, long chunk)
     return low;
 }
 
+/* Has any row of elements i .. i + 3 a gradient? The others' are zeros, as are their
+ * moments, so that to take them along changes nothing. */
+static GPU_INLINE bool any_live(const item &t, long i)
+{
+    for (long r = i / t.width; r <= (min(i + 4, t.n) - 1) / t.width; r++)
+        if (t.live[r])
+            return true;
+    return false;
+}
+
 struct adamw_factors {
     float beta1, beta2, rest1, rest2, eps, unbias1, unbias2, grad_scale;
 };
+
+GPU_INLINE void adamw_one(const item &t, const adamw_factors &f, float &p, float &g,
+                          float &m, float &v)
+{
+    g *= f.grad_scale;
+    m = f.beta1 * m + f.rest1 * g;
+    v = f.beta2 * v + f.rest2 * (g * g);
+    p -= t.lr * (t.decay * p + m * f.unbias1 / (sqrtf(v * f.unbias2) + f.eps));
+    g = 0;
+}
 
 static __global__ void adamw_kernel(list l, adamw_factors f)
 {
     const item t = l.at[find_item(l, blockIdx.x)];
     long from = (blockIdx.x - t.first) * CHUNK, to = min(t.n, from + CHUNK);
 
-    for (long i = from + threadIdx.x; i < to; i += BLOCK) {
-        float g, m, v;
+    for (long i = from + 4 * threadIdx.x; i < to; i += 4 * BLOCK) {
+        int w = t.wide && i + 4 <= t.n;
+        float4 p, g, m, v;
 
-        if (t.live && !t.live[i / t.width])
+        if (t.live && !any_live(t, i))
             continue;
-        g = t.grad[i] * f.grad_scale;
-        m = f.beta1 * t.m[i] + f.rest1 * g;
-        v = f.beta2 * t.v[i] + f.rest2 * (g * g);
-        t.m[i] = m;
-        t.v[i] = v;
-        t.p[i] -=
-            t.lr * (t.decay * t.p[i] + m * f.unbias1 / (sqrtf(v * f.unbias2) + f.eps));
-        t.grad[i] = 0;
+        p = load4(t.p + i, t.n - i, w);
+        g = load4(t.grad + i, t.n - i, w);
+        m = load4(t.m + i, t.n - i, w);
+        v = load4(t.v + i, t.n - i, w);
+        adamw_one(t, f, p.x, g.x, m.x, v.x);
+        adamw_one(t, f, p.y, g.y, m.y, v.y);
+        adamw_one(t, f, p.z, g.z, m.z, v.z);
+        adamw_one(t, f, p.w, g.w, m.w, v.w);
+        store4(t.p + i, p, t.n - i, w);
+        store4(t.grad + i, g, t.n - i, w);
+        store4(t.m + i, m, t.n - i, w);
+        store4(t.v + i, v, t.n - i, w);
     }
 }
 
@@ -135,9 +170,15 @@ static __global__ void square_kernel(list l, double *partial)
     long from = (blockIdx.x - t.first) * CHUNK, to = min(t.n, from + CHUNK);
     double sum = 0;
 
-    for (long i = from + threadIdx.x; i < to; i += BLOCK)
-        if (!t.live || t.live[i / t.width])
-            sum += (double)t.grad[i] * t.grad[i];
+    for (long i = from + 4 * threadIdx.x; i < to; i += 4 * BLOCK) {
+        float4 g;
+
+        if (t.live && !any_live(t, i))
+            continue;
+        g = load4(t.grad + i, t.n - i, t.wide && i + 4 <= t.n);
+        sum += ((double)g.x * g.x + (double)g.y * g.y) +
+               ((double)g.z * g.z + (double)g.w * g.w);
+    }
     sum = block_sum(sum, part);
     if (threadIdx.x == 0)
         partial[blockIdx.x] = sum;

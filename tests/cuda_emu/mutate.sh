@@ -130,7 +130,12 @@ plain|flash_backward.cu|attention|1|next_h < (kv + 1) * group|next_h < kv * grou
 plain|flash_pack.cu|attention|1|left - 4, w);|left, w);
 plain|flash_pack.cu|attention|1|bits = LANES / 2|bits = LANES / 4
 plain|norm.cu|norm|1|if (left > 1)|
+race|norm.cu|norm|1|__syncthreads();|
+plain|norm.cu|norm|1|mgu += sum4(g[j] * u[j])|mgu += sum4(g[j])
+plain|norm.cu|norm|1|i ? part[1][c] + sb[j] : sb[j]|sb[j]
 plain|columns.cu|norm|1|r < last|r < p.N
+plain|columns.cu|act|1|x *= act_slope|x += act_slope
+plain|columns.cu|norm|1|i += LANES|i += 2 * LANES
 plain|tokens.cu|tokens|1|s = a.inverse ? -s : s|s = +s
 plain|loss.cu|loss|1|top = block_max(top, part)|top = warp_max(top)
 plain|train.cu|train|1|decay && t[i].decay != 0|decay && 0

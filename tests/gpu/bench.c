@@ -1,8 +1,9 @@
 /* Speed of a back end's operators on its own memory: `bench [BACKEND] [--tiny]`.
  *
  * One line an operator: time of a call (queued back to back, the best of several runs),
- * its rate, and what share that is of the memory rate that `add` reaches. Sizes are those
- * of a BERT-base layer with 16,384 tokens;
+ * its rate, and beside it the share of what is within reach and the share aimed at: of the
+ * memory rate that `add` reaches, and for attention of the rate of the bf16 product. Sizes
+ * are those of a BERT-base layer with 16,384 tokens;
  * --tiny makes them small, for a machine that only proves that this program works. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@ enum { RUNS = 3, TENSORS = 16 };
 static const struct backend *be;
 static long T = 16384, D = 768, F = 3072, V = 30522, SEQ = 128;
 static int calls = 20;
-static double memory_rate;
+static double memory_rate, product_rate; /* GB/s of add, TFLOP/s of a bf16 product */
 
 static void check(int rc)
 {
@@ -92,16 +93,21 @@ static void memory_line(const char *name, double seconds, double bytes)
 
     if (memory_rate == 0)
         memory_rate = rate;
-    printf("%-34s %9.1f us %9.1f GB/s %5.0f %%\n", name, seconds * 1e6, rate,
+    printf("%-34s %9.1f us %9.1f GB/s %5.0f %% of 85 %%\n", name, seconds * 1e6, rate,
            100 * rate / memory_rate);
 }
 
-static void flop_line(const char *name, double seconds, double flop)
+/* aim: percent of the bf16 product's rate; 0: none. */
+static void flop_line(const char *name, double seconds, double flop, int aim)
 {
     double rate = flop / seconds / 1e12;
 
     printf("%-34s %9.1f us %9.2f TFLOP/s", name, seconds * 1e6, rate);
+    if (aim && product_rate > 0)
+        printf(" %5.0f %% of %d %%", 100 * rate / product_rate, aim);
     puts("");
+    if (!aim && rate > product_rate)
+        product_rate = rate;
 }
 
 static void products(enum op_precision precision, const char *name)
@@ -126,7 +132,7 @@ static void products(enum op_precision precision, const char *name)
                                      NULL, ACT_NONE, NULL, w, D, 1, NULL, precision};
         s = SECONDS(matmul, a, a.c);
         snprintf(line, sizeof line, "matmul %s %s", name, kind[k]);
-        flop_line(line, s, 2.0 * (double)T * (double)F * (double)D);
+        flop_line(line, s, 2.0 * (double)T * (double)F * (double)D, 0);
     }
     be->release(x);
     be->release(w);
@@ -150,9 +156,16 @@ static void rows(void)
     memory_line("add", SECONDS(add, add, y), 12.0 * (double)n);
     memory_line("act, GELU", SECONDS(act, act, y), 8.0 * (double)n);
     memory_line("act_backward with bias", SECONDS(act_backward, act_back, z),
-                16.0 * (double)n);
+                12.0 * (double)n);
+    struct glu_args glu = {ACT_SILU, x, y, D, z, T, D};
+    struct glu_backward_args glu_back = {ACT_SILU, x, y, z, D, u, x, T, D};
+    struct dropout_args drop = {x, y, T, D, {0}};
+
+    memory_line("glu", SECONDS(glu, glu, z), 12.0 * (double)n);
+    memory_line("glu_backward", SECONDS(glu_backward, glu_back, u), 20.0 * (double)n);
+    memory_line("dropout", SECONDS(dropout, drop, y), 8.0 * (double)n);
     memory_line("norm with residual", SECONDS(norm, norm, u), 16.0 * (double)n);
-    memory_line("norm_backward", SECONDS(norm_backward, norm_back, u), 20.0 * (double)n);
+    memory_line("norm_backward", SECONDS(norm_backward, norm_back, u), 12.0 * (double)n);
     be->release(x);
     be->release(y);
     be->release(z);
@@ -223,7 +236,8 @@ static void training(void)
     }
 }
 
-static void attention(long length, int d, int causal)
+/* Heads of d, T tokens in sequences of one length, as many heads as fill D columns. */
+static void attention(long length, int d, int causal, enum op_precision precision)
 {
     long B = T / length, ld = 3 * D, H = D / d;
     float *qkv = floats(T * ld), *o = floats(T * D), *lse = floats(T * H);
@@ -236,19 +250,20 @@ static void attention(long length, int d, int causal)
     for (long i = 0; i <= B; i++)
         bounds[i] = (int)(i * length);
     const int *cu = copied(bounds, (size_t)(B + 1) * sizeof *bounds);
-    struct attention_args a = {qkv, qkv + D, qkv + 2 * D, ld,    ld,         ld,     D,
-                               o,   lse,     cu,          B,     B * length, (int)H, (int)H,
-                               d,   causal,  0,           scale, {0}};
+    struct attention_args a = {
+        qkv, qkv + D,    qkv + 2 * D, ld,     ld, ld,     D, o,     lse, cu,
+        B,   B * length, (int)H,      (int)H, d,  causal, 0, scale, {0}, precision};
     struct attention_backward_args back = {
-        qkv,  qkv + D,  qkv + 2 * D,  o,  o, lse,        ld,     ld,     ld, D,
-        dqkv, dqkv + D, dqkv + 2 * D, cu, B, B * length, (int)H, (int)H, d,  causal,
-        0,    scale,    {0}};
+        qkv,  qkv + D,  qkv + 2 * D,  o,        o, lse,        ld,     ld,     ld, D,
+        dqkv, dqkv + D, dqkv + 2 * D, cu,       B, B * length, (int)H, (int)H, d,  causal,
+        0,    scale,    {0},          precision};
 
-    snprintf(name, sizeof name, "attention d %d, %ld%s", d, length,
+    snprintf(name, sizeof name, "attention %s d %d, %ld%s",
+             precision == PRECISION_F32 ? "f32" : "bf16", d, length,
              causal ? " causal" : "");
-    flop_line(name, SECONDS(attention, a, o), flop);
+    flop_line(name, SECONDS(attention, a, o), flop, 45);
     snprintf(name, sizeof name, "  backward");
-    flop_line(name, SECONDS(attention_backward, back, dqkv), 2.5 * flop);
+    flop_line(name, SECONDS(attention_backward, back, dqkv), 2.5 * flop, 35);
     be->release(qkv);
     be->release(o);
     be->release(lse);
@@ -284,10 +299,14 @@ int main(int argc, char **argv)
     embedding();
     training();
     products(PRECISION_F32, "f32");
+    product_rate = 0; /* the bf16 one is what attention is held against */
     if (be->bf16())
         products(PRECISION_BF16, "bf16");
-    attention(SEQ, 64, 0);
-    attention(16 * SEQ < T ? 16 * SEQ : T, 64, 1);
-    attention(16 * SEQ < T ? 16 * SEQ : T, 128, 1);
+    attention(SEQ, 64, 0, PRECISION_F32);
+    for (int d = 32; be->bf16() && d <= 256 && d <= D; d *= 2) {
+        attention(SEQ, d, 0, PRECISION_BF16);
+        attention(16 * SEQ < T ? 16 * SEQ : T, d, 0, PRECISION_BF16);
+        attention(16 * SEQ < T ? 16 * SEQ : T, d, 1, PRECISION_BF16);
+    }
     return 0;
 }
