@@ -59,5 +59,6 @@ foreach(level amx avx512_bf16)
     add_test(NAME e2e_emulated_${level}_bf16 COMMAND bash tests/e2e/bf16.sh
         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     set_tests_properties(e2e_emulated_${level}_bf16 PROPERTIES LABELS slow TIMEOUT 600
-        ENVIRONMENT "HONE_BIN=${PROJECT_BINARY_DIR}/tests/emulated;HONE_ISA=${level}")
+        ENVIRONMENT
+        "HONE_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};HONE_ISA=${level};HONE_WORKER=${PROJECT_BINARY_DIR}/tests/emulated/hone-worker")
 endforeach()

@@ -9,7 +9,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 bin=${HONE_BIN:?the folder of hone, honed and hone-worker}
 hone=$bin/hone
-worker=$bin/hone-worker
+worker=${HONE_WORKER:-$bin/hone-worker}
 
 skip() {
     echo "skipped: $*"
