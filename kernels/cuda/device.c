@@ -1,9 +1,9 @@
 /* Which device, and what to say when there is none.
  *
  * A process works on one device. Ranks of one host take devices by their local rank
- * (HONE_LOCAL_RANK, else what Open MPI says); a list in CUDA_VISIBLE_DEVICES is CUDA's own
- * business. Devices older than sm_70, a driver older than the toolkit, and fewer devices
- * than local ranks are "0 devices" with a reason, since nothing could run. */
+ * (HONE_LOCAL_RANK, else what Open MPI or Slurm says); a list in CUDA_VISIBLE_DEVICES is
+ * CUDA's own business. Devices older than sm_70, a driver older than the toolkit, and fewer
+ * devices than local ranks are "0 devices" with a reason, since nothing could run. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +29,8 @@ static int local_rank(void)
 
     if (!s || !*s)
         s = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
+    if (!s || !*s) /* srun without mpirun */
+        s = getenv("SLURM_LOCALID");
     rank = s ? strtol(s, NULL, 10) : 0;
     return rank > 0 && rank < 1 << 16 ? (int)rank : 0;
 }
@@ -62,6 +64,8 @@ static void look(void)
         no_driver(e);
         return;
     }
+    if (n == 1 && getenv("SLURM_LOCALID") && getenv("CUDA_VISIBLE_DEVICES"))
+        rank = 0; /* srun --gpus-per-task: each sees its own; equal ones are found later */
     if (rank >= n) {
         snprintf(reason, sizeof reason,
                  "local rank %d has no device of its own, this host shows %d: lower "

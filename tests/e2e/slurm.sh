@@ -31,6 +31,11 @@ is() { [ "$(state "$1")" = "$2" ]; }
 allocations() { squeue -h -o '%T %j' | { grep " hone-$1-" || true; }; }
 holds() { [[ $(allocations "$1") == *"$2"* ]]; } # JOB STATE
 gone() { [ -z "$(allocations "$1")" ]; }
+again() { # does the first stage of job 1 run, a second time?
+    "$hone" show 1 --json | python3 -c 'import json, sys
+s = json.load(sys.stdin)["stages"][0]
+sys.exit(s["state"] != "running" or s["attempt"] < 2)'
+}
 past() { grep -q "sft: step $2[0-9][0-9]/" "$1/log" 2>/dev/null; } # RUN HUNDREDS
 
 start_honed
@@ -42,7 +47,7 @@ within 60 past one 1
 holds 1 RUNNING || fail "no allocation"
 kill -KILL "$(pgrep -P "$honed" -f 'srun .*--job-name=hone-1-sft')"
 within 60 grep -q "restart 1 of" honed.log
-within 60 holds 1 RUNNING
+within 60 again
 kill_honed
 sleep 1
 start_honed
