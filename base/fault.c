@@ -15,7 +15,7 @@
 
 #include "base/str.h"
 
-enum { ACTION_KILL = -1, ACTION_TERM = -2 };
+enum { ACTION_KILL = -1, ACTION_TERM = -2, ACTION_SEGV = -3 };
 
 static const char *const point_names[FAULT_POINTS] = {"write", "fsync", "rename", "step"};
 
@@ -29,9 +29,9 @@ static int parse_action(const char *s, int *out)
     static const struct {
         const char *name;
         int value;
-    } known[] = {{"KILL", ACTION_KILL}, {"TERM", ACTION_TERM}, {"ENOSPC", ENOSPC},
-                 {"EIO", EIO},          {"EACCES", EACCES},    {"EDQUOT", EDQUOT},
-                 {"EROFS", EROFS}};
+    } known[] = {{"KILL", ACTION_KILL}, {"TERM", ACTION_TERM}, {"SEGV", ACTION_SEGV},
+                 {"ENOSPC", ENOSPC},    {"EIO", EIO},          {"EACCES", EACCES},
+                 {"EDQUOT", EDQUOT},    {"EROFS", EROFS}};
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(s, known[i].name)) {
@@ -89,6 +89,8 @@ int fault_hit(enum fault_point point)
         return 0;
     if (action == ACTION_KILL)
         raise(SIGKILL);
+    if (action == ACTION_SEGV)
+        raise(SIGSEGV);
     if (action == ACTION_TERM) {
         raise(SIGTERM);
         return 0;

@@ -187,20 +187,21 @@ grep -qE "rank [01] on [^ ]* \(pid $victim\) lags: the others waited for it [0-9
 "$hone" cancel "$job" --now >/dev/null
 await 30 ended "$job"
 
-echo "a rank that is killed, or crashes, at every start: its budget, and no more"
+echo "ranks that are killed, or crash, at every start: their budget, and no more"
 for loss in "KILL 2" "SEGV 3"; do
     read -r signal budget <<<"$loss"
-    submit "budget-$signal"
-    for _ in $(seq 200); do
-        ended "$job" && break
-        for pid in $(group rank); do kill "-$signal" "$pid" 2>/dev/null && break; done
-    done
+    kill_honed
+    HONE_FAULT=step:3:$signal start_honed # without getting further than before
+    submit "budget-$signal" --set stages.sft.checkpoint_every=100000
+    await 100 ended "$job"
     [ "$(state "$job")" = failed ] || fail "job $job is $(state "$job")"
     noted "job $job: sft: .*restart $budget of $budget"
     [ "$("$hone" show "$job" --json | python3 -c 'import json,sys
 print(json.load(sys.stdin)["stages"][0]["attempt"])')" -gt "$budget" ] || fail "too few attempts"
     nobody || fail "a process is left"
 done
+kill_honed
+start_honed
 
 echo "a configuration that is wrong at the start of the stage is not tried again"
 cp job.yaml gone.yaml
