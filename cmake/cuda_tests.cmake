@@ -67,6 +67,7 @@ foreach(test planted plugin job memory resume tune trace ranks mutate sm70)
 endforeach()
 set_tests_properties(cuda_emu_job cuda_emu_ranks cuda_emu_resume cuda_emu_mutate cuda_emu_sm70
     PROPERTIES LABELS slow)
+set_tests_properties(cuda_emu_mutate PROPERTIES TIMEOUT 2400)
 
 # tests/gpu/bench.c works (its numbers here mean nothing).
 add_executable(gpu_bench ${PROJECT_SOURCE_DIR}/tests/gpu/bench.c)

@@ -117,7 +117,7 @@ plain|flash.h|attention|1|j0 + keys - 1) && sees|j0) && sees
 plain|flash.h|attention|1|sees(s, i0 + rows - 1, j0)|sees(s, i0, j0)
 plain|flash.h|attention|1|j0 > i0 + rows - 1|j0 > i0
 plain|flash.h|attention|1|i0 - (j0 + keys - 1) >= s.window|i0 - j0 >= s.window
-plain|flash.h|attention|1|if (r >= valid || c >= d)|if (r > valid || c >= d)
+plain|flash.h|attention|1|r >= valid|r > valid
 plain|flash.h|attention|1|first = odd ? other : mine|first = mine
 plain|flash.h|attention|1|group + place / 2 * 2 + l / 16|group + place / 2 * 2
 plain|flash.h|attention|1|x >> place & 1|x >> e & 1
@@ -125,7 +125,6 @@ plain|flash_backward.cu|attention|1|next_i >= to|next_i > to
 plain|flash_backward.cu|attention|1|t.begin + M - 1 + a.window|t.begin + a.window
 plain|flash_backward.cu|attention|1|f * g[n][e] - dj[8 * n + P::column(e)]|f * g[n][e]
 plain|flash_backward.cu|attention|1|warp % tile::WC * COLUMNS|0
-plain|flash_backward.cu|attention|1|: INFINITY;|: 0;
 plain|flash_backward.cu|attention|1|next_h < (kv + 1) * group|next_h < kv * group + 1
 plain|flash_pack.cu|attention|1|left - 4, w);|left, w);
 plain|flash_pack.cu|attention|1|bits = LANES / 2|bits = LANES / 4
