@@ -479,7 +479,7 @@ static int reconnect(struct link *l, double *pause)
     complain(l, &e, refused);
     judge_absence(l, &e);
     pthread_mutex_lock(&l->lock);
-    closing = l->closing;
+    closing = l->closing && !l->lingers; /* else links_end() will say how long to try */
     pthread_mutex_unlock(&l->lock);
     if (closing && (l->orphan_stop || refused ||
                     clock_now() > (l->patient ? l->close_by : l->lost_at + flush_within)))
