@@ -417,8 +417,7 @@ void daemon_init(struct daemon *d, struct io *io, struct store *store, const cha
     d->check_limit = CHECK_LIMIT;
     d->launcher = &launch_local;
     machine_cores(&d->resources.cores);
-    gpus_find(getenv("CUDA_VISIBLE_DEVICES"), "/proc/driver/nvidia/gpus",
-              &d->resources.gpus);
+    gpus_find(getenv("CUDA_VISIBLE_DEVICES"), MACHINE_GPUS, &d->resources.gpus);
     d->resources.memory = machine_memory();
     retain_defaults(&d->limits);
     access_self(&d->self);

@@ -2,9 +2,10 @@
 #include "daemon/gpus.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "daemon/machine.h"
 
 static int read_list(const char *text, struct cores *out)
 {
@@ -33,9 +34,8 @@ int gpus_parse(const char *text, struct cores *out, struct err *e)
 
 void gpus_find(const char *visible, const char *proc, struct cores *out)
 {
-    struct dirent *entry;
-    DIR *dir;
-    int n = 0;
+    struct machine_gpu found[MACHINE_GPUS_MAX];
+    size_t n;
 
     memset(out, 0, sizeof *out);
     if (visible) {
@@ -43,11 +43,7 @@ void gpus_find(const char *visible, const char *proc, struct cores *out)
             memset(out, 0, sizeof *out);
         return;
     }
-    dir = opendir(proc);
-    if (!dir)
-        return; /* no driver */
-    while ((entry = readdir(dir)) && n < CORES_MAX)
-        if (entry->d_name[0] != '.')
-            cores_add(out, n++);
-    closedir(dir);
+    n = machine_gpus(proc, found, MACHINE_GPUS_MAX); /* 0: no driver */
+    for (size_t i = 0; i < n; i++)
+        cores_add(out, (int)i);
 }

@@ -15,6 +15,8 @@ uint64_t machine_limit(const char *root, const char *group);
 uint64_t machine_free(void); /* bytes that programs could get now; 0: not known */
 double machine_load(void);   /* mean of the last minute; below 0: not known */
 
+enum { MACHINE_GPUS_MAX = 64 };
+
 struct machine_gpu {
     char name[96];
 };

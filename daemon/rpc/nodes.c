@@ -8,8 +8,6 @@
 #include "daemon/machine.h"
 #include "daemon/rpc.h"
 
-enum { GPUS_MAX = 64 };
-
 struct listing {
     struct daemon *d;
     struct arena arena;
@@ -52,8 +50,8 @@ static int add_gpus(struct listing *l, Hone__V1__Node *m)
 {
     const struct cores *gpus = &l->d->resources.gpus;
     size_t n = (size_t)cores_count(gpus);
-    struct machine_gpu found[GPUS_MAX];
-    size_t named = n ? machine_gpus(MACHINE_GPUS, found, GPUS_MAX) : 0;
+    struct machine_gpu found[MACHINE_GPUS_MAX];
+    size_t named = n ? machine_gpus(MACHINE_GPUS, found, MACHINE_GPUS_MAX) : 0;
     Hone__V1__Gpu *gpu = arena_array(&l->arena, n + 1, sizeof *gpu);
 
     m->gpus = arena_array(&l->arena, n + 1, sizeof *m->gpus);

@@ -18,7 +18,7 @@ done
 dir=$(mktemp -d /tmp/hone-far-XXXXXX)
 export NM_DIR=$dir/nm TMPDIR=$dir HOME=$dir
 unset XDG_RUNTIME_DIR XDG_STATE_HOME XDG_CONFIG_HOME HONE_TO
-mkdir "$dir/work" "$dir/state"
+mkdir "$dir/site" "$dir/state"
 if ! bash "$net" up 2 >"$dir/up" 2>&1; then
     cat "$dir/up"
     rm -rf "$dir"
@@ -30,7 +30,7 @@ workers() { # process ids of our hone-workers, ranks and mpirun
     local pid
     for pid in $(cd /proc && echo [0-9]*); do
         { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null |
-            grep -q "hone-worker $dir/work" && echo "$pid"
+            grep -q "hone-worker $dir/site" && echo "$pid"
     done
     return 0
 }
@@ -44,8 +44,8 @@ trap tidy EXIT
 on() { # HOST COMMAND...
     nsenter -t "$(cat "$NM_DIR/$1.pid")" -n -u -m -- "${@:2}"
 }
-python3 "$here/make_tiny.py" "$dir/work"
-cd "$dir/work"
+python3 "$here/make_tiny.py" "$dir/site"
+cd "$dir/site"
 fail() {
     echo "FAILED: $*"
     for f in out err "$dir/log" run/log; do [ ! -s "$f" ] || { echo "  $f:"; tail -15 "$f" | sed 's/^/  | /'; }; done
@@ -61,7 +61,7 @@ export OMPI_MCA_plm=rsh OMPI_MCA_plm_rsh_agent="bash $net agent" \
 export HONE_TO=unix:$dir/state/socket
 start_honed() {
     nsenter -t "$(cat "$NM_DIR/h1.pid")" -n -u -m -- "$bin/honed" --state "$dir/state" \
-        --listen tcp:10.78.0.1:4663 --uplink 10.78.0.1:4663 --root "$dir/work" 2>>"$dir/log" &
+        --listen tcp:10.78.0.1:4663 --uplink 10.78.0.1:4663 --root "$dir/site" 2>>"$dir/log" &
     honed=$!
     for _ in $(seq 250); do
         "$bin/hone" ps >/dev/null 2>&1 && return
@@ -70,7 +70,7 @@ start_honed() {
     fail "honed does not start"
 }
 start_honed
-"$bin/hone" submit "$dir/work/job.yaml" --out "$dir/work/run" --set resources.workers=2 \
+"$bin/hone" submit "$dir/site/job.yaml" --out "$dir/site/run" --set resources.workers=2 \
     --set resources.threads=1 --set stages.sft.epochs=60 >out 2>err || fail "submit"
 for _ in $(seq 1000); do
     compgen -G "run/sft/checkpoint-*" >/dev/null && break
