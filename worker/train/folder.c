@@ -94,24 +94,48 @@ static void without_trifles(const char *text, struct str *out)
     }
 }
 
+/* "stages.sft.lr" of the line at `at`: two spaces a level. */
+static void place_of(const char *text, const char *at, struct str *out)
+{
+    enum { LEVELS = 3 };
+    const char *key[LEVELS] = {NULL};
+    size_t depth = 0;
+
+    for (const char *line = text; *line && line <= at; line += strcspn(line, "\n") + 1) {
+        depth = strspn(line, " ") / 2;
+        if (depth < LEVELS)
+            key[depth] = line + 2 * depth;
+        if (!strchr(line, '\n'))
+            break;
+    }
+    for (size_t i = 0; i <= depth && i < LEVELS && key[i]; i++) {
+        str_add(out, i ? "." : "");
+        str_add_bytes(out, key[i], strcspn(key[i], ":\n"));
+    }
+}
+
 /* The first line in which two resolved jobs differ. */
 static int changed(const struct folder *f, const char *was, const char *now, struct err *e)
 {
-    int line = 1;
+    const char *a = was, *b = now;
+    struct str place = {0};
 
-    while (*was && *now) {
-        size_t a = strcspn(was, "\n"), b = strcspn(now, "\n");
+    while (*a && *b) {
+        size_t n = strcspn(a, "\n"), m = strcspn(b, "\n");
 
-        if (a != b || memcmp(was, now, a))
+        if (n != m || memcmp(a, b, n))
             break;
-        was += a + (was[a] == '\n');
-        now += b + (now[b] == '\n');
-        line++;
+        a += n + (a[n] == '\n');
+        b += m + (b[m] == '\n');
     }
+    place_of(*b ? now : was, *b ? b : a, &place);
+    a += strspn(a, " ");
+    b += strspn(b, " ");
     err_set(e, ERR_CONFIG,
-            "%s was started with another job: at line %d of job.resolved.yaml it says "
+            "%s was started with another job: %s in its job.resolved.yaml, where it says "
             "\"%.*s\", now it is \"%.*s\"",
-            f->path, line, (int)strcspn(was, "\n"), was, (int)strcspn(now, "\n"), now);
+            f->path, str_get(&place), (int)strcspn(a, "\n"), a, (int)strcspn(b, "\n"), b);
+    str_fini(&place);
     return err_mend(e, "use the job as it was, or another --out");
 }
 
@@ -124,11 +148,45 @@ static int find_job(const struct folder *f, int *found, struct err *e)
     return r;
 }
 
-/* Compare with the run that is there already. */
-static int check_job(const struct folder *f, const char *now, struct err *e)
+static int hash_job(struct folder *f, const char *text, struct err *e)
+{
+    struct hash_stream *h = hash_new();
+
+    if (!h)
+        return err_set(e, ERR_NOMEM, "job: out of memory");
+    hash_add(h, text, strlen(text));
+    hash_hex(h, f->job_hash);
+    hash_free(h);
+    return 0;
+}
+
+/* The job as it was, with the keys that this build has and the one that wrote it had not:
+ * what it left unsaid is the default. Nothing is added (0 bytes) where today it is no job.
+ */
+static void add_defaults(const char *path, struct str *out)
+{
+    struct str text = {0};
+    struct problems p;
+    struct spec was;
+    struct err e;
+
+    problems_init(&p, path);
+    if (!spec_read(&was, path, NULL, &p, &e)) {
+        spec_write_resolved(&was, &text);
+        without_trifles(str_get(&text), out);
+    }
+    spec_fini(&was);
+    problems_fini(&p);
+    str_fini(&text);
+}
+
+/* Compare with the run that is there already: in values, so that a run of a build with
+ * fewer keys goes on. Its checkpoints know it by the hash of what was written then. */
+static int check_job(struct folder *f, const char *now, struct err *e)
 {
     char path[FILE_PATH_MAX];
-    struct str was = {0};
+    struct str was = {0}, filled = {0};
+    const char *then;
     char *text = NULL;
     size_t n;
     int r = file_join(path, sizeof path, f->path, "job.resolved.yaml", e);
@@ -139,11 +197,17 @@ static int check_job(const struct folder *f, const char *now, struct err *e)
         return r;
     without_trifles(text, &was);
     mem_free(text);
-    if (str_failed(&was))
+    if (strcmp(str_get(&was), now))
+        add_defaults(path, &filled);
+    then = str_get(filled.len ? &filled : &was);
+    if (str_failed(&was) || str_failed(&filled))
         r = err_set(e, ERR_NOMEM, "%s: out of memory", path);
-    else if (strcmp(str_get(&was), now))
-        r = changed(f, str_get(&was), now, e);
+    else if (strcmp(then, now))
+        r = changed(f, then, now, e);
+    else
+        r = hash_job(f, str_get(&was), e);
     str_fini(&was);
+    str_fini(&filled);
     return r;
 }
 
@@ -214,18 +278,6 @@ static int write_job(const struct folder *f, const struct spec *spec, const char
     return r ? r : file_write_atomic(path, resolved, strlen(resolved), e);
 }
 
-static int hash_job(struct folder *f, const char *text, struct err *e)
-{
-    struct hash_stream *h = hash_new();
-
-    if (!h)
-        return err_set(e, ERR_NOMEM, "job: out of memory");
-    hash_add(h, text, strlen(text));
-    hash_hex(h, f->job_hash);
-    hash_free(h);
-    return 0;
-}
-
 /* A whole run wants a folder of its own. */
 static int inspect(const struct folder *f, const char *stage, int resume, int *found,
                    struct err *e)
@@ -252,11 +304,9 @@ static int claim(struct folder *f, const struct spec *spec, const char *stage, i
         r = err_set(e, ERR_NOMEM, "job: out of memory");
         goto done;
     }
-    r = hash_job(f, str_get(&now), e);
+    r = inspect(f, stage, resume, &found, e);
     if (!r)
-        r = inspect(f, stage, resume, &found, e);
-    if (!r && found)
-        r = check_job(f, str_get(&now), e);
+        r = found ? check_job(f, str_get(&now), e) : hash_job(f, str_get(&now), e);
     if (!r && stage && *stage)
         r = check_stage(f, stage, resume, e);
     if (!r && !found)

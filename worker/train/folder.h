@@ -15,7 +15,7 @@
 
 struct folder {
     char path[FILE_PATH_MAX];
-    char job_hash[33];        /* of the resolved job without its resources */
+    char job_hash[33];        /* of the resolved job as first written, resources apart */
     int run_lock, stage_lock; /* file descriptors, or -1 */
 };
 
