@@ -634,7 +634,7 @@ void admit_kill_checks(struct daemon *d)
 {
     for (struct admission *a = d->admissions; a; a = a->next)
         if (a->child)
-            d->io->ops->kill(d->io, a->child, SIGKILL);
+            d->io->ops->kill(d->io, a->child, SIGKILL, 1);
 }
 
 void admit_closed(struct daemon *d, uint64_t conn)
@@ -646,7 +646,7 @@ void admit_closed(struct daemon *d, uint64_t conn)
         rpc_drop(a->call);
         a->call = NULL;
         if (a->child)
-            d->io->ops->kill(d->io, a->child, SIGKILL); /* forgotten when it has ended */
+            d->io->ops->kill(d->io, a->child, SIGKILL, 1); /* forgotten when it has ended */
         else
             forget(d, a);
     }

@@ -315,7 +315,7 @@ void daemon_schedule(struct daemon *d)
             if (plan.item[i].kind == DECIDE_KILL && j->attached)
                 attach_abort(d, j, s);
             else if (plan.item[i].kind == DECIDE_KILL)
-                d->io->ops->kill(d->io, s->child, SIGKILL);
+                work_kill(d, j, s);
             else if (work_start(d, j, s, &plan.item[i]))
                 break; /* what was decided after it may not hold any more */
         }

@@ -91,9 +91,10 @@ struct io_ops {
     size_t (*unsent)(struct io *io, uint64_t conn); /* bytes that wait for the other end */
     void (*close)(struct io *io, uint64_t conn);    /* after what was sent has gone out */
     int (*spawn)(struct io *io, const struct io_command *c, uint64_t *child, struct err *e);
-    void (*kill)(struct io *io, uint64_t child, int signal); /* SIGKILL: all it started */
-    void (*wake_at)(struct io *io, double when);             /* INFINITY: never */
-    void (*stop)(struct io *io);                             /* let io_uv_run() return */
+    /* whole: what it started gets the signal too. */
+    void (*kill)(struct io *io, uint64_t child, int signal, int whole);
+    void (*wake_at)(struct io *io, double when); /* INFINITY: never */
+    void (*stop)(struct io *io);                 /* let io_uv_run() return */
     /* 0 and *peer; NULL: every peer is local. */
     int (*peer)(struct io *io, uint64_t conn, struct io_peer *peer);
     /* It has said who it is: from now on it may be silent. NULL: it may be anyway. */

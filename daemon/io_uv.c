@@ -371,8 +371,8 @@ static int io_adopt(struct io *base, const char *mark, const char *status, uint6
     return 0;
 }
 
-/* A worker leads its session: by force, all that it started goes with it. */
-static void io_kill(struct io *base, uint64_t child, int signal)
+/* A worker leads its session, and with it all that it started. */
+static void io_kill(struct io *base, uint64_t child, int signal, int whole)
 {
     if (checkers_kill(&uv_of(base)->checkers, child))
         return;
@@ -380,7 +380,7 @@ static void io_kill(struct io *base, uint64_t child, int signal)
         pid_t pid = c->adopted ? c->adopted : c->process.pid;
 
         if (c->id == child && !c->ended && pid > 0)
-            kill(signal == SIGKILL ? -pid : pid, signal);
+            kill(whole ? -pid : pid, signal);
     }
 }
 

@@ -13,6 +13,7 @@
 #include "daemon/attach.h"
 #include "daemon/event.h"
 #include "daemon/notify.h"
+#include "daemon/work.h"
 
 /* Seconds. */
 static const double tick_every = 1.0, own_gap = 5.0;
@@ -69,7 +70,7 @@ static void end_hung(struct daemon *d, struct job *j, struct job_stage *s, size_
         s->killed = "a rank hangs";
     event_note(d, j, s, "error", "%s; its group is ended", s->killed);
     notify_run(d, j, "alarm", s->killed);
-    d->io->ops->kill(d->io, s->child, SIGKILL);
+    work_kill(d, j, s);
 }
 
 static void judge_stage(struct daemon *d, struct job *j, struct job_stage *s, double now)

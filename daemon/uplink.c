@@ -315,7 +315,7 @@ void uplink_word(struct daemon *d, struct job_stage *s, Hone__V1__Word word)
         down.word = word;
         conn_send(d, link, &down.base);
     } else if (s->child && word == HONE__V1__WORD__STOP) {
-        d->io->ops->kill(d->io, s->child, SIGTERM);
+        d->io->ops->kill(d->io, s->child, SIGTERM, 0);
     }
 }
 

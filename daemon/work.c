@@ -411,13 +411,21 @@ static void mark_of(const struct job_stage *s, char out[MARK_MAX])
     snprintf(out, MARK_MAX, "HONE_UPLINK_TOKEN=%s", s->token);
 }
 
+/* A killed srun leaves a process that ends the allocation: it must live. */
+void work_kill(struct daemon *d, const struct job *j, const struct job_stage *s)
+{
+    d->io->ops->kill(d->io, s->child, SIGKILL, !j->slurm);
+}
+
 /* mpirun that was killed leaves its ranks running for seconds: they must not go on writing
- * to the folder when what they wrote is read, and the next attempt begins. */
-static void sweep(struct daemon *d, const struct job_stage *s, const struct io_exit *how)
+ * to the folder when what they wrote is read, and the next attempt begins. Under Slurm it
+ * waits for the end of the allocation, which a process that srun leaves brings about. */
+static void sweep(struct daemon *d, const struct job *j, const struct job_stage *s,
+                  const struct io_exit *how)
 {
     char mark[MARK_MAX];
 
-    if (!d->io->ops->sweep || (s->workers < 2 && !how->signal))
+    if (!d->io->ops->sweep || j->slurm || (s->workers < 2 && !how->signal))
         return;
     mark_of(s, mark);
     d->io->ops->sweep(d->io, mark);
@@ -432,7 +440,7 @@ void work_ended(struct daemon *d, struct job *j, struct job_stage *s,
 
     s->child = 0;
     s->status = how->signal ? 128 + how->signal : how->status;
-    sweep(d, s, how);
+    sweep(d, j, s, how);
     uplink_lost(d, j, s);
     to = outcome(d, j, s, how);
     s->ended = clock_wall();

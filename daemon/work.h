@@ -19,6 +19,8 @@ void work_ended(struct daemon *d, struct job *j, struct job_stage *s,
                 const struct io_exit *how);
 /* Find the stage's process of an earlier daemon, or learn how it ended. */
 void work_adopt(struct daemon *d, struct job *j, struct job_stage *s);
+/* End the running attempt by force, with all that it started. */
+void work_kill(struct daemon *d, const struct job *j, const struct job_stage *s);
 /* Ask the running attempt to save and stop. */
 void work_ask(struct daemon *d, struct job_stage *s, enum stage_asked what);
 

@@ -58,8 +58,9 @@ static inline int quiet_spawn(struct io *io, const struct io_command *c, uint64_
     return err_set(e, ERR_FAILED, "nothing starts here");
 }
 
-static inline void quiet_kill(struct io *io, uint64_t child, int signal)
+static inline void quiet_kill(struct io *io, uint64_t child, int signal, int whole)
 {
+    (void)whole;
     (void)io;
     (void)child;
     (void)signal;

@@ -23,7 +23,7 @@ within() { # SECONDS COMMAND...
     local until=$((SECONDS + $1))
     shift
     until "$@"; do
-        [ $SECONDS -lt $until ] || fail "not in time: $*"
+        [ $SECONDS -lt $until ] || { squeue; tail -5 one/log; fail "not in time: $*"; }
         sleep 0.1
     done
 }

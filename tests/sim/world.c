@@ -308,8 +308,9 @@ int sim_tell_end(struct sim *s, int process)
     return 1;
 }
 
-static void io_kill(struct io *io, uint64_t child, int signal)
+static void io_kill(struct io *io, uint64_t child, int signal, int whole)
 {
+    (void)whole;
     struct sim *s = sim_of(io);
 
     for (int i = 0; i < s->n_processes; i++) {

@@ -91,8 +91,9 @@ static int io_spawn(struct io *io, const struct io_command *c, uint64_t *child,
     return 0;
 }
 
-static void io_kill(struct io *io, uint64_t child, int signal)
+static void io_kill(struct io *io, uint64_t child, int signal, int whole)
 {
+    (void)whole;
     world_of(io)->killed[child] = signal;
 }
 
