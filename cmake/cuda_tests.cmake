@@ -94,10 +94,12 @@ foreach(op act attention coverage loss matmul norm tokens train)
     endif()
 endforeach()
 
-# Ranks on emulated devices.
-add_dependencies(unit_dist_device hone-cuda-emu)
-set_property(TEST unit_dist_device APPEND PROPERTY ENVIRONMENT
-    "HONE_CUDA_PLUGIN=${PROJECT_BINARY_DIR}/tests/hone-cuda-emu.so")
+# Ranks, and layers that are recomputed, on emulated devices.
+foreach(test unit_dist_device unit_model_recompute)
+    add_dependencies(${test} hone-cuda-emu)
+    set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT
+        "HONE_CUDA_TUNE=0;HONE_CUDA_PLUGIN=${PROJECT_BINARY_DIR}/tests/hone-cuda-emu.so")
+endforeach()
 # Attention on tensor cores: heads of 256 need more than sm_75 has; f16 for older chips.
 hone_emulated_op(attention cuda_op_sm75 quick hone-cuda-emu 4)
 set_property(TEST cuda_op_sm75_attention APPEND PROPERTY ENVIRONMENT EMU_CAPABILITY=75)

@@ -324,7 +324,8 @@ static int warn_of_memory(struct daemon *d, struct admission *a, struct err *e)
     snprintf(text, sizeof text, "stage %.100s may need %s of memory, %s are there", s->name,
              str_bytes(want, sizeof want, (double)s->memory),
              str_bytes(have, sizeof have, (double)d->resources.memory));
-    return plan_add_problem(&a->plan, &a->arena, 1, NULL, text, NULL, e);
+    return plan_add_problem(&a->plan, &a->arena, 1, NULL, text,
+                            "lower micro_tokens, or set resources.recompute to on", e);
 }
 
 static int warn_of_limits(struct daemon *d, struct admission *a, struct err *e)

@@ -58,22 +58,41 @@ plan 16384 --set stages.sft.batch=200
 large=$(field peak_bytes)
 [ "$(field 'sum(v for k, v in memory.items() if k not in ("when", "program", "data", "exchange")) == peak_bytes')" = True ] ||
     fail "the parts add up" plan.json
-plan 52 --set stages.sft.batch=200
+plan 52 --set stages.sft.batch=200 --set resources.recompute=off
 [ "$(field micro_tokens)" -lt 2048 ] || fail "smaller parts for a small device" plan.json
 [ "$(field peak_bytes)" -lt $((52 << 20)) ] && [ "$large" -gt $((52 << 20)) ] ||
     fail "the plan fits" plan.json
-EMU_MEMORY=52 "$worker" job.yaml --out "$dir/small" "${device[@]}" --stage sft \
-    --set stages.sft.batch=200 --set stages.sft.epochs=0.01 >out 2>&1 || fail "small device" out
-grep -q 'of device memory reserved, at most [0-9]\{3,4\} tokens' out || fail "reserved" out
+
+# Layers are recomputed where parts would be too small without; no bit depends on it.
+parts=$(field micro_tokens)
+plan 52 --set stages.sft.batch=200
+[ "$(field recompute)" = True ] && [ "$(field micro_tokens)" -gt "$parts" ] ||
+    fail "recomputation for a small device" plan.json
+[ "$(field peak_bytes)" -lt $((52 << 20)) ] || fail "the plan with recomputation fits" plan.json
+parts=$(field micro_tokens)
+plan 16384 --set stages.sft.batch=200
+[ "$(field recompute)" = False ] || fail "recomputation for a large device" plan.json
+small() { # NAME MIB [options]
+    EMU_MEMORY=$2 "$worker" job.yaml --out "$dir/$1" "${device[@]}" --stage sft \
+        --set stages.sft.batch=200 --set stages.sft.epochs=0.01 "${@:3}" >out 2>&1 || fail "$1" out
+}
+small small 52
+grep -q "of device memory reserved, at most $parts tokens at once, layers recomputed" out ||
+    fail "reserved" out
+small large 16384 --set stages.sft.micro_tokens="$parts"
+grep -q "of device memory reserved, at most $parts tokens at once$" out || fail "reserved" out
+cmp small/sft/final/model.safetensors large/sft/final/model.safetensors ||
+    fail "recomputed layers have other bits" out
 
 # ---- what does not ----
 if EMU_MEMORY=52 "$worker" job.yaml --out "$dir/none" "${device[@]}" --stage sft \
-    --set stages.sft.batch=200 --set stages.sft.micro_tokens=16384 >out 2>&1; then
+    --set stages.sft.batch=200 --set stages.sft.micro_tokens=16384 \
+    --set resources.recompute=off >out 2>&1; then
     fail "too large a micro-batch goes unnoticed" out
 fi
 grep -q "stage sft needs .* for 16384 tokens at once (weights .*, activations .*); .* of 55 MB are free" out ||
     fail "no explanation" out
-grep -q "^  try: micro_tokens: [0-9]* (.*B)" out || fail "no mend" out
+grep -q "^  try: micro_tokens: [0-9]* (.*B); or recompute: on (.*B)" out || fail "no mend" out
 [ ! -e "$dir/none/sft/metrics.jsonl" ] || fail "a step was taken" out
 if EMU_MEMORY=20 "$worker" job.yaml --out "$dir/none3" "${device[@]}" "${tiny[@]}" >out 2>&1; then
     fail "20 MiB go unnoticed" out

@@ -408,6 +408,27 @@ static void threads_do_not_matter(void **state)
         compare_stage("one-thread", stages[s]);
 }
 
+/* Nor do layers that backward runs again, in a whole run or behind a checkpoint. */
+static void recomputation_does_not_matter(void **state)
+{
+    char out[512];
+    const char *on[] = {"--out", out, "--set", "resources.recompute=on", NULL};
+    const char *off[] = {"--out", out, "--resume", "--set", "resources.recompute=off",
+                         NULL};
+    struct err e;
+
+    (void)state;
+    path_in(out, "recompute");
+    ok(file_remove_tree(out, &e), &e);
+    expect(worker(NULL, on), 0, "recomputed layers");
+    for (int s = 0; s < 3; s++)
+        compare_stage("recompute", stages[s]);
+    ok(file_remove_tree(out, &e), &e);
+    expect(worker("step:11:KILL", on), KILLED + SIGKILL, "killed");
+    expect(worker(NULL, off), 0, "resumed without");
+    compare_stage("recompute", stages[0]);
+}
+
 /* The losses of `name`'s train lines. */
 static int losses(const char *name, const char *stage, double *out, int max)
 {
@@ -584,6 +605,7 @@ int main(void)
         cmocka_unit_test(early_stop),
         cmocka_unit_test(never_finite),
         cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(recomputation_does_not_matter),
         cmocka_unit_test(micro_batches_do_not_matter),
         cmocka_unit_test(damaged_checkpoint),
         cmocka_unit_test(sft_term),

@@ -8,6 +8,9 @@
  * for bit. Where only one row of a sequence is pooled, the last layer works on those rows
  * alone after its attention: rows do not depend on one another there, so the bits stay.
  *
+ * Backward reads a layer's own memory alone; so with recomputation only the layers' inputs
+ * stay: one matrix each, of pre-norm two (the stream and its norm).
+ *
  * Dropout sites in program order, as Hugging Face has them: embeddings; in each layer the
  * attention probabilities, the attention's output, the feed-forward's output; the head. */
 #include <stdio.h>
@@ -24,7 +27,9 @@ struct run {
     struct model_out *out;
     int keep;       /* every layer's output stays */
     int early_pool; /* the last layer works on the pooled rows alone */
+    int recompute;
     enum op_pool pool;
+    const float *freq; /* of rotary positions; on the device */
 };
 
 static struct param *slot(const struct run *r, int i)
@@ -163,7 +168,7 @@ static struct tensor *attend(struct run *r, struct tensor *x, long layer)
     }
     if (c->position == POSITION_ROTARY)
         qkv = tape_rotary(r->t, qkv, spec.H + spec.K, spec.d, c->rotary_dims,
-                          c->rotary_interleaved, c->rotary_freq);
+                          c->rotary_interleaved, r->freq);
     o = tape_attention(r->t, qkv, &spec);
     tape_release(r->t, qkv);
     return o;
@@ -202,76 +207,122 @@ static struct tensor *pool_rows(struct run *r, struct tensor *x)
     return y;
 }
 
-static struct tensor *post_norm_layers(struct run *r, struct tensor *x)
+/* x[0]: the layers' input and output. */
+static void post_norm_layer(struct run *r, long i, struct tensor **x)
 {
     const struct model_config *c = &r->m->config;
     double p = model_dropout(r->m, c->dropout);
+    const struct layer_params *l = &r->m->layer[i];
+    struct norm_spec attn_norm = norm_of(r, l->attn_norm_w, l->attn_norm_b);
+    struct norm_spec ff_norm = norm_of(r, l->ff_norm_w, l->ff_norm_b);
+    struct tensor *in = *x, *o = attend(r, in, i), *h, *y;
 
-    for (long i = 0; i < c->dims.L; i++) {
-        const struct layer_params *l = &r->m->layer[i];
-        struct norm_spec attn_norm = norm_of(r, l->attn_norm_w, l->attn_norm_b);
-        struct norm_spec ff_norm = norm_of(r, l->ff_norm_w, l->ff_norm_b);
-        struct tensor *o = attend(r, x, i), *h, *y;
-
-        if (r->early_pool && i == c->dims.L - 1) {
-            o = pool_rows(r, o);
-            x = pool_rows(r, x);
-        }
-        h = project(r, o, l->out_w, l->out_b);
-        y = tape_norm(r->t, h, x, &attn_norm, c->no_attention_out_dropout ? 0 : p, NULL);
-        drop(r, x);
-        h = feed_forward(r, y, l);
-        x = tape_norm(r->t, h, y, &ff_norm, p, NULL);
-        tape_release(r->t, y);
-        if (r->keep)
-            r->out->layer[i + 1] = x;
+    if (r->early_pool && i == c->dims.L - 1) {
+        o = pool_rows(r, o);
+        in = pool_rows(r, in);
     }
-    if (c->final_norm) {
-        struct norm_spec last = norm_of(r, r->m->norm_w, r->m->norm_b);
-        struct tensor *y = tape_norm(r->t, x, NULL, &last, 0, NULL);
-
-        drop(r, x);
-        r->out->norm = x = y;
-    }
-    return x;
+    h = project(r, o, l->out_w, l->out_b);
+    y = tape_norm(r->t, h, in, &attn_norm, c->no_attention_out_dropout ? 0 : p, NULL);
+    drop(r, in);
+    h = feed_forward(r, y, l);
+    *x = tape_norm(r->t, h, y, &ff_norm, p, NULL);
+    tape_release(r->t, y);
 }
 
-/* `s` is the residual stream, y its norm. */
-static struct tensor *pre_norm_layers(struct run *r, struct tensor *s)
+/* x[0]: the residual stream, x[1] its norm. */
+static void pre_norm_layer(struct run *r, long i, struct tensor **x)
 {
     const struct model *m = r->m;
     const struct model_config *c = &m->config;
     double p = model_dropout(m, c->dropout);
-    struct norm_spec norm = norm_of(r, m->layer[0].attn_norm_w, m->layer[0].attn_norm_b);
-    struct tensor *y = tape_norm(r->t, s, NULL, &norm, 0, NULL), *h, *o, *next;
+    const struct layer_params *l = &m->layer[i];
+    struct norm_spec norm;
+    struct tensor *s = x[0], *o = attend(r, x[1], i), *h, *y;
 
-    invariant(c->final_norm);
-    for (long i = 0; i < c->dims.L; i++) {
-        const struct layer_params *l = &m->layer[i];
-
-        o = attend(r, y, i);
-        tape_release(r->t, y);
-        if (r->early_pool && i == c->dims.L - 1) {
-            o = pool_rows(r, o);
-            s = pool_rows(r, s);
-        }
-        h = project(r, o, l->out_w, l->out_b);
-        norm = norm_of(r, l->ff_norm_w, l->ff_norm_b);
-        y = tape_norm(r->t, h, s, &norm, p, &next);
-        drop(r, s);
-        s = next;
-        h = feed_forward(r, y, l);
-        tape_release(r->t, y);
-        norm = i + 1 < c->dims.L ? norm_of(r, l[1].attn_norm_w, l[1].attn_norm_b)
-                                 : norm_of(r, m->norm_w, m->norm_b);
-        y = tape_norm(r->t, h, s, &norm, p, &next);
-        tape_release(r->t, s);
-        s = next;
-        if (r->keep)
-            r->out->layer[i + 1] = s;
+    tape_release(r->t, x[1]);
+    if (r->early_pool && i == c->dims.L - 1) {
+        o = pool_rows(r, o);
+        s = pool_rows(r, s);
     }
+    h = project(r, o, l->out_w, l->out_b);
+    norm = norm_of(r, l->ff_norm_w, l->ff_norm_b);
+    y = tape_norm(r->t, h, s, &norm, p, &x[0]);
     drop(r, s);
-    return r->out->norm = y;
+    s = x[0];
+    h = feed_forward(r, y, l);
+    tape_release(r->t, y);
+    norm = i + 1 < c->dims.L ? norm_of(r, l[1].attn_norm_w, l[1].attn_norm_b)
+                             : norm_of(r, m->norm_w, m->norm_b);
+    x[1] = tape_norm(r->t, h, s, &norm, p, &x[0]);
+    tape_release(r->t, s);
+}
+
+static void layer(struct run *r, long i, struct tensor **x)
+{
+    if (r->m->config.norm_place == NORM_POST)
+        post_norm_layer(r, i, x);
+    else
+        pre_norm_layer(r, i, x);
+}
+
+/* A layer that backward runs again. */
+struct block {
+    struct run run;
+    long layer;
+};
+
+static void run_block(struct tape *t, void *arg, struct tensor **x)
+{
+    struct block *b = arg;
+
+    (void)t;
+    layer(&b->run, b->layer, x);
+}
+
+static void recomputed_layer(struct run *r, long i, struct tensor **x, int n)
+{
+    struct block *b = arena_alloc(&r->t->arena, sizeof *b);
+
+    if (!b) {
+        tape_fail(r->t, ERR_NOMEM, "out of memory for the books of a step");
+        return;
+    }
+    *b = (struct block){*r, i};
+    b->run.in = NULL; /* the caller's */
+    b->run.out = NULL;
+    tape_recompute(r->t, run_block, b, x, n);
+}
+
+/* Embeddings to the last layer's output. The last layer is never recomputed: its backward
+ * comes at once. */
+static struct tensor *layers(struct run *r, struct tensor *x)
+{
+    const struct model *m = r->m;
+    const struct model_config *c = &m->config;
+    int post = c->norm_place == NORM_POST;
+    struct norm_spec norm =
+        post ? norm_of(r, m->norm_w, m->norm_b)
+             : norm_of(r, m->layer[0].attn_norm_w, m->layer[0].attn_norm_b);
+    struct tensor *stream[TAPE_STREAMS_MAX] = {x};
+
+    if (!post) {
+        invariant(c->final_norm);
+        stream[1] = tape_norm(r->t, x, NULL, &norm, 0, NULL);
+    }
+    for (long i = 0; i < c->dims.L; i++) {
+        if (r->recompute && i + 1 < c->dims.L)
+            recomputed_layer(r, i, stream, post ? 1 : 2);
+        else
+            layer(r, i, stream);
+        if (r->keep)
+            r->out->layer[i + 1] = stream[0];
+    }
+    if (post && !c->final_norm)
+        return stream[0];
+    if (post)
+        stream[1] = tape_norm(r->t, stream[0], NULL, &norm, 0, NULL);
+    drop(r, stream[0]);
+    return r->out->norm = stream[1];
 }
 
 /* ---- the whole ----------------------------------------------------------------------- */
@@ -313,6 +364,7 @@ int model_forward(struct model *m, struct tape *t, const struct packed *in,
     r.pool = head_pool(m);
     pools = only || m->options.head == HEAD_CLASSIFY || m->options.head == HEAD_REWARD;
     r.early_pool = pools && !r.keep && r.pool != POOL_MEAN;
+    r.recompute = o && o->recompute && !r.keep && !tape_infers(t);
     if (check_batch(&r, e))
         return e->code;
     rows = pooled_rows(&r);
@@ -324,13 +376,15 @@ int model_forward(struct model *m, struct tape *t, const struct packed *in,
     }
     if (rows)
         tape_set_batch(t, in, rows);
+    if (m->config.position == POSITION_ROTARY)
+        r.freq = tape_copy(t, m->config.rotary_freq,
+                           (size_t)m->config.rotary_dims / 2 * sizeof *r.freq);
     if (tape_result(t, e))
         return e->code;
     x = embed(&r);
     if (r.keep)
         out->layer[0] = x;
-    x = m->config.norm_place == NORM_POST ? post_norm_layers(&r, x)
-                                          : pre_norm_layers(&r, x);
+    x = layers(&r, x);
     if (r.early_pool) {
         head_pooled(m, t, x, only, out);
     } else {

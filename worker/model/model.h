@@ -117,6 +117,7 @@ struct model_out {
 struct forward_options {
     int keep_layers;
     int pooled_only; /* stop before the head: embeddings of candidate texts */
+    int recompute;   /* keep a layer's input alone; backward runs the layer again */
 };
 
 /* Runs (or plans) the forward of a micro-batch on the tape; check tape_result(). Results
@@ -127,8 +128,9 @@ int model_forward(struct model *m, struct tape *t, const struct packed *in,
 
 /* Bytes of step memory that a micro-batch of B sequences of these lengths will hold, by a
  * dry run of forward and, when it is trained on, backward; nothing is computed. */
-int model_plan(struct model *m, const size_t *length, long B, int train, size_t *bytes,
-               struct err *e);
+enum model_plan_for { PLAN_INFER, PLAN_TRAIN, PLAN_RECOMPUTE };
+int model_plan(struct model *m, const size_t *length, long B, enum model_plan_for use,
+               size_t *bytes, struct err *e);
 
 /* Do the tensor files of a folder hold every float as f32, as it is in memory? */
 int model_is_stored_exactly(const char *dir, int *yes, struct err *e);

@@ -30,13 +30,14 @@ static int fill(struct packed *in, const size_t *length, long B, struct err *e)
     return 0;
 }
 
-int model_plan(struct model *m, const size_t *length, long B, int train, size_t *bytes,
-               struct err *e)
+int model_plan(struct model *m, const size_t *length, long B, enum model_plan_for use,
+               size_t *bytes, struct err *e)
 {
+    const struct forward_options o = {.recompute = use == PLAN_RECOMPUTE};
     struct packed in = {0};
     struct model_out out;
     struct tape *t = NULL;
-    int rc;
+    int rc, train = use != PLAN_INFER;
 
     invariant(B > 0);
     rc = fill(&in, length, B, e);
@@ -49,7 +50,7 @@ int model_plan(struct model *m, const size_t *length, long B, int train, size_t 
     }
     tape_reset(t, train ? TAPE_PLAN : TAPE_PLAN_INFER);
     tape_set_dropout(t, 0);
-    rc = model_forward(m, t, &in, NULL, &out, e);
+    rc = model_forward(m, t, &in, &o, &out, e);
     if (rc)
         goto done;
     if (train && out.logits && out.logits->needs_grad)

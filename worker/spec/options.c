@@ -12,6 +12,7 @@ static const char *const precision_names[] = {"auto", "f32",  "bf16", "f16",
 static const char *const shard_names[] = {"auto", "false", "true", NULL};
 static const char *const launcher_names[] = {"local", "slurm", NULL};
 static const char *const gradient_names[] = {"f32", "bf16", NULL};
+static const char *const recompute_names[] = {"auto", "off", "on", NULL};
 static const char *const save_dtype_names[] = {"as-loaded", "f32", "bf16", "f16", NULL};
 static const char *const schedule_names[] = {"linear", "cosine", "constant", NULL};
 static const char *const select_names[] = {"best", "last", NULL};
@@ -67,6 +68,10 @@ const struct opt resource_options[] = {
     OPT_STRINGS(struct resources, slurm, "options of srun: [--partition=gpu, --nodes=2]"),
     OPT_ENUM(struct resources, gradients, 0, gradient_names,
              "how gradients travel between devices; bf16: half the bytes, summed in f32"),
+    OPT_ENUM(struct resources, recompute, RECOMPUTE_AUTO, recompute_names,
+             "activation checkpointing: keep each layer's input alone, backward runs the "
+             "layer again, with the same bits; auto: on a device whose memory is too small "
+             "without"),
     OPT_END,
 };
 

@@ -32,6 +32,7 @@ enum asked_precision { ASK_AUTO, ASK_F32, ASK_BF16, ASK_F16, ASK_TF32, ASK_FP16 
 enum { SHARD_AUTO, SHARD_FALSE, SHARD_TRUE };
 enum { LAUNCHER_LOCAL, LAUNCHER_SLURM };
 enum { GRADIENTS_F32, GRADIENTS_BF16 };
+enum { RECOMPUTE_AUTO, RECOMPUTE_OFF, RECOMPUTE_ON };
 
 struct resources {
     long workers, threads; /* 0: all cores this process may use */
@@ -41,6 +42,7 @@ struct resources {
     int launcher;          /* enum: local, slurm */
     struct opt_list slurm; /* options of srun, checked */
     int gradients;         /* enum: f32, bf16 */
+    int recompute;         /* enum: auto, off, on */
 };
 
 enum { SELECT_BEST, SELECT_LAST };

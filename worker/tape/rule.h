@@ -20,7 +20,7 @@ struct tape_block {
     int refs;
 };
 
-enum { NODE_OUT_MAX = 2, NODE_KEEP_MAX = 4, NODE_PARAM_MAX = 3 };
+enum { NODE_OUT_MAX = 2, NODE_KEEP_MAX = 4, NODE_PARAM_MAX = 3, TAPE_STREAMS_MAX = 2 };
 
 struct tape_node {
     /* Runs when at least one output has a gradient. */
@@ -71,6 +71,7 @@ struct tape {
     struct arena arena; /* nodes, tensors, blocks: host */
     struct step_memory memory;
     struct tape_node *last;
+    int quiet; /* within a block whose backward will run it again */
     struct tape_batch batch;
     int dropout;
     uint64_t key;
@@ -93,10 +94,16 @@ static inline int tape_runs(const struct tape *t)
     return !t->err.code && !tape_plans(t);
 }
 
-/* 1 when nothing is recorded. */
+/* 1 when there will be no backward. */
 static inline int tape_infers(const struct tape *t)
 {
     return t->mode == TAPE_INFER || t->mode == TAPE_PLAN_INFER;
+}
+
+/* 1 when operators are recorded. */
+static inline int tape_records(const struct tape *t)
+{
+    return !tape_infers(t) && !t->quiet;
 }
 
 /* Run one operator of the back end; a failure stays in the tape. */
@@ -120,6 +127,9 @@ struct tensor *tape_alias(struct tape *t, struct tensor *x, int needs_grad);
 void *tape_record(struct tape *t, size_t size,
                   int (*backward)(struct tape *, struct tape_node *), struct tensor *y,
                   struct tensor *z);
+
+/* Backward of the recorded nodes, from the last one to the one behind `end`. */
+void tape_walk(struct tape *t, const struct tape_node *end);
 
 /* The node's backward adds to p's gradient (where p trains). */
 void tape_adds_to(struct tape_node *node, struct param *p);
@@ -148,7 +158,7 @@ struct op_dropout tape_next_dropout(struct tape *t, double p, int rows_are_seque
  * stands for sequence b. */
 int tape_set_batch(struct tape *t, const struct packed *in, const int *pooled);
 
-/* Give x's data back in mode INFER; nothing elsewhere. NULL is allowed. */
+/* Give x's data back where nothing is recorded. NULL is allowed. */
 void tape_release(struct tape *t, struct tensor *x);
 
 /* y (T,D) = sum of rows of n tables; index[i] are host arrays (T), checked by the caller.
@@ -180,9 +190,17 @@ struct head_norm_spec {
 struct tensor *tape_head_norm(struct tape *t, struct tensor *x,
                               const struct head_norm_spec *s);
 
-/* Turns the first `heads` heads of d columns of x by position; x is consumed. */
+/* Turns the first `heads` heads of d columns of x by position; x is consumed. freq (rot /
+ * 2) is on the device. */
 struct tensor *tape_rotary(struct tape *t, struct tensor *x, int heads, int d, int rot,
                            int interleaved, const float *freq);
+
+/* A block of the network with recomputation, in mode TRAIN or PLAN: run() puts its outputs
+ * in place of its n inputs x, and keeps to the order of its operators when it is run again;
+ * `arg` stays until backward. Its parameters are used by nothing else. */
+void tape_recompute(struct tape *t,
+                    void (*run)(struct tape *t, void *arg, struct tensor **x), void *arg,
+                    struct tensor **x, int n);
 
 /* o (T, H d) from qkv (T, (H + 2K) d). */
 struct attention_spec {

@@ -72,6 +72,7 @@ void tape_reset(struct tape *t, enum tape_mode mode)
     for (; t->last; t->last = t->last->before) /* a backward that never came */
         let_params_go(t, t->last);
     t->mode = mode;
+    t->quiet = 0;
     t->err.code = 0;
     t->err.msg[0] = t->err.mend[0] = 0;
     arena_reset(&t->arena);
@@ -134,7 +135,8 @@ struct tape_block *tape_take(struct tape *t, size_t bytes)
                   "out of memory: a step wants %s more beside the %s it holds",
                   str_bytes(size, sizeof size, (double)bytes),
                   str_bytes(held, sizeof held, (double)tape_peak(t)));
-        err_mend(&t->err, "lower micro_tokens (tokens in memory at once)");
+        err_mend(&t->err, "lower micro_tokens (tokens in memory at once), or set "
+                          "resources.recompute to on");
         return NULL;
     }
     b->bytes = bytes;
@@ -200,7 +202,7 @@ struct tensor *tape_alias(struct tape *t, struct tensor *x, int needs_grad)
 
 void tape_release(struct tape *t, struct tensor *x)
 {
-    if (!x || !tape_infers(t) || t->err.code)
+    if (!x || tape_records(t) || t->err.code)
         return;
     tape_give(t, x->data_block);
     x->data_block = NULL;
@@ -213,7 +215,7 @@ void *tape_record(struct tape *t, size_t size,
 {
     struct tape_node *node;
 
-    if (t->err.code || tape_infers(t))
+    if (t->err.code || !tape_records(t))
         return NULL;
     if (!(y && y->needs_grad) && !(z && z->needs_grad))
         return NULL;
@@ -398,9 +400,9 @@ static void give_outputs(struct tape *t, struct tape_node *node)
     }
 }
 
-int tape_backward(struct tape *t, struct err *e)
+void tape_walk(struct tape *t, const struct tape_node *end)
 {
-    while (t->last && !t->err.code) {
+    while (t->last != end && !t->err.code) {
         struct tape_node *node = t->last;
         int reached = 0;
 
@@ -408,9 +410,16 @@ int tape_backward(struct tape *t, struct err *e)
             reached |= node->out[i] && node->out[i]->grad_block;
         if (reached)
             node->backward(t, node);
+        if (t->err.code) /* what is left is let go by the next reset */
+            return;
         give_outputs(t, node);
         let_params_go(t, node);
         t->last = node->before;
     }
+}
+
+int tape_backward(struct tape *t, struct err *e)
+{
+    tape_walk(t, NULL);
     return tape_result(t, e);
 }

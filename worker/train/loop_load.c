@@ -202,7 +202,8 @@ static int open_trainer(struct loop *l, struct err *e)
                               .clip = c->clip,
                               .dropout = c->dropout != 0,
                               .micro_tokens = l->micro_tokens,
-                              .step_bytes = l->step_bytes};
+                              .step_bytes = l->step_bytes,
+                              .recompute = l->recompute};
     int r;
 
     sched_init(&s.sched, (enum schedule)c->schedule, c->warmup, l->total);
@@ -282,18 +283,21 @@ static int load_data(struct loop *l, struct err *e)
 
 /* ---- device memory ---- */
 
-/* The smallest micro-batch that a rank has chosen is everybody's. */
+/* The smallest micro-batch that a rank has chosen is everybody's, so is recomputation. */
 static int agree_parts(struct loop *l, struct err *e)
 {
-    long *all = mem_array((size_t)l->comm->world, sizeof *all);
+    long own[2] = {l->micro_tokens, l->recompute};
+    long(*all)[2] = mem_array((size_t)l->comm->world, sizeof *all);
     int r = comm_agree(l->comm,
                        all ? 0 : err_set(e, ERR_NOMEM, "memory plan: out of memory"), e);
 
     if (!r)
-        r = l->comm->all_gather(l->comm, &l->micro_tokens, sizeof *all, all, e);
-    for (int k = 0; !r && k < l->comm->world; k++)
-        if (all[k] < l->micro_tokens)
-            l->micro_tokens = all[k];
+        r = l->comm->all_gather(l->comm, own, sizeof own, all, e);
+    for (int k = 0; !r && k < l->comm->world; k++) {
+        if (all[k][0] < l->micro_tokens)
+            l->micro_tokens = all[k][0];
+        l->recompute |= (int)all[k][1];
+    }
     mem_free(all);
     return r;
 }
@@ -336,6 +340,7 @@ static int reserve_device(struct loop *l, struct err *e)
     int rc = 0;
 
     l->micro_tokens = l->c->micro_tokens;
+    l->recompute = spec->resources.recompute == RECOMPUTE_ON;
     if (r.backend->memory(&left, &all))
         rc = err_set(e, ERR_DEVICE, "%s", r.backend->error());
     rc = comm_agree(l->comm, rc, e);
@@ -343,21 +348,23 @@ static int reserve_device(struct loop *l, struct err *e)
         return rc;
     rc = memory_plan_device(&r, all, &p, e);
     l->micro_tokens = p.micro_tokens;
+    l->recompute = p.recompute;
     rc = comm_agree(l->comm, rc, e);
     if (!rc)
         rc = agree_parts(l, e);
     if (rc)
         return rc;
-    if (l->micro_tokens != p.micro_tokens) {
+    if (l->micro_tokens != p.micro_tokens || l->recompute != p.recompute) {
         r.micro_tokens = l->micro_tokens;
+        r.recompute = l->recompute;
         rc = memory_plan(&r, &p, e);
     }
     if (!rc)
         rc = reserve(l, &r, &p, left, all, e);
     if (!rc)
-        log_info("%s: %s of device memory reserved, at most %ld tokens at once",
+        log_info("%s: %s of device memory reserved, at most %ld tokens at once%s",
                  l->o.stage->name, str_bytes(size, sizeof size, (double)p.peak),
-                 l->micro_tokens);
+                 l->micro_tokens, l->recompute ? ", layers recomputed" : "");
     return comm_agree(l->comm, rc, e);
 }
 

@@ -251,7 +251,7 @@ static int heaviest_inference(const struct memory_request *r, const struct seque
 
 /* A dry run of the part; no sequences: 0. */
 static int dry_run(struct model *m, const struct sequences *s, const struct part *p,
-                   int train, size_t *bytes, struct err *e)
+                   enum model_plan_for use, size_t *bytes, struct err *e)
 {
     size_t *length = mem_array(p->n + 1, sizeof *length);
     int rc;
@@ -261,7 +261,7 @@ static int dry_run(struct model *m, const struct sequences *s, const struct part
         return err_set(e, ERR_NOMEM, "memory plan: out of memory");
     for (size_t i = 0; i < p->n; i++)
         length[i] = length_of(s, p->seq[i]);
-    rc = p->n ? model_plan(m, length, (long)p->n, train, bytes, e) : 0;
+    rc = p->n ? model_plan(m, length, (long)p->n, use, bytes, e) : 0;
     mem_free(length);
     return rc;
 }
@@ -509,11 +509,12 @@ static int plan_steps(const struct memory_request *r, struct model *m,
     if (!r->stage->stage->loss && r->test->n)
         split = r->test;
     if (!rc)
-        rc = dry_run(m, r->train, step, 1, &p->step, e);
+        rc = dry_run(m, r->train, step, r->recompute ? PLAN_RECOMPUTE : PLAN_TRAIN,
+                     &p->step, e);
     if (!rc)
         rc = heaviest_inference(r, split, infer, e);
     if (!rc)
-        rc = dry_run(m, split, infer, 0, &p->evaluation, e);
+        rc = dry_run(m, split, infer, PLAN_INFER, &p->evaluation, e);
     p->tokens = step->tokens > infer->tokens ? step->tokens : infer->tokens;
     return rc ? rc
               : plan_parameters(
@@ -554,6 +555,7 @@ int memory_plan(const struct memory_request *r, struct memory_plan *out, struct 
         out->buffers += scratch_bytes(r, out->weights);
     }
     out->micro_tokens = (long)micro_tokens(r);
+    out->recompute = r->recompute;
     add_up(r, out);
     model_close(m);
     mem_free(met);

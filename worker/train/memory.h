@@ -40,6 +40,7 @@ struct memory_plan {
     long parameters;
     size_t tokens;     /* of the heaviest micro-batch */
     long micro_tokens; /* that it was made for */
+    int recompute;     /* the same */
 };
 
 struct memory_request {
@@ -50,6 +51,7 @@ struct memory_request {
     int device; /* plan for a device, which `backend` need not be */
     enum op_precision precision;
     long micro_tokens; /* in place of the stage's own; 0: those */
+    int recompute;     /* backward runs layers again */
     int ranks, shard;  /* of the job, on one host; shard: ZeRO-1 */
     const struct sequences *train, *validation, *test; /* n 0: none */
     long steps;
@@ -60,7 +62,9 @@ struct memory_request {
 int memory_plan(const struct memory_request *r, struct memory_plan *out, struct err *e);
 
 /* The plan for a device with the largest micro-batch that fits into 9/10 of its memory,
- * where the stage does not say. all 0: of unknown size. */
+ * where the stage does not say, and with recomputation, where the job leaves that open and
+ * nothing of MEMORY_MICRO_GOOD tokens or more fits without. all 0: of unknown size. */
+enum { MEMORY_MICRO_GOOD = 2048 };
 int memory_plan_device(struct memory_request *r, size_t all, struct memory_plan *out,
                        struct err *e);
 /* Why a plan is not possible, and the three cheapest ways to make it so; returns

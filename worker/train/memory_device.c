@@ -3,7 +3,13 @@
  * A larger micro-batch keeps a device busier and needs more memory for activations, so the
  * largest of a few sizes is taken whose plan fits; it depends on the device's whole memory,
  * never on what happens to be free, so a resumed run makes the same choice. Where the stage
- * names a size, that is planned. */
+ * names a size, that is planned.
+ *
+ * Recomputation costs one more forward of nearly every layer, a third of a step's products.
+ * Smaller micro-batches cost less as long as their products fill the device: with 2048 rows
+ * and a width of 768 there are 96 tiles of 128 x 128 for the 108 to 132 processors of an
+ * A100 or H100; half of that leaves half of them idle. So MEMORY_MICRO_GOOD is where the
+ * one is dearer than the other. */
 #include <stdio.h>
 #include <string.h>
 
@@ -17,21 +23,35 @@ static size_t usable(size_t all)
     return all / 10 * 9;
 }
 
-int memory_plan_device(struct memory_request *r, size_t all, struct memory_plan *out,
-                       struct err *e)
+/* The largest micro-batch of at least `least` tokens that fits, else that one. */
+static int largest_parts(struct memory_request *r, size_t all, long least,
+                         struct memory_plan *out, struct err *e)
 {
     long asked = r->stage->common.micro_tokens;
     int rc;
 
-    r->device = 1;
     r->micro_tokens = asked ? asked : MICRO_MOST;
     rc = memory_plan(r, out, e);
-    while (!rc && !asked && all && out->peak > usable(all) &&
-           r->micro_tokens > MICRO_LEAST) {
+    while (!rc && !asked && all && out->peak > usable(all) && r->micro_tokens > least) {
         r->micro_tokens /= 2;
         rc = memory_plan(r, out, e);
     }
     return rc;
+}
+
+int memory_plan_device(struct memory_request *r, size_t all, struct memory_plan *out,
+                       struct err *e)
+{
+    int how = r->spec->resources.recompute, rc;
+    int open = how == RECOMPUTE_AUTO && r->stage->stage->loss;
+
+    r->device = 1;
+    r->recompute = how == RECOMPUTE_ON;
+    rc = largest_parts(r, all, open ? MEMORY_MICRO_GOOD : MICRO_LEAST, out, e);
+    if (rc || !open || !all || out->peak <= usable(all))
+        return rc;
+    r->recompute = 1;
+    return largest_parts(r, all, MICRO_LEAST, out, e);
 }
 
 /* ---- what would help ----------------------------------------------------------------- */
@@ -65,6 +85,19 @@ static size_t need(const struct memory_request *r, long micro, enum op_precision
     other.ranks = ranks;
     other.shard = shard;
     return memory_plan(&other, &p, &e) ? SIZE_MAX : p.peak;
+}
+
+/* One more forward of a layer for all that it would keep. */
+static void recomputation(struct mends *m, const struct memory_request *r,
+                          const struct memory_plan *p, size_t left)
+{
+    struct memory_request other = *r;
+
+    if (r->recompute || !r->stage->stage->loss)
+        return;
+    other.recompute = 1;
+    add(m, need(&other, p->micro_tokens, r->precision, r->ranks, r->shard), left,
+        "recompute: on");
 }
 
 static void smaller_parts(struct mends *m, const struct memory_request *r,
@@ -120,6 +153,7 @@ int memory_explain(const struct memory_request *r, const struct memory_plan *p,
     if (p->peak <= usable(all) && left < usable(all))
         add(&m, p->peak, usable(all), "end what else runs there: nvidia-smi shows it");
     smaller_parts(&m, r, p, left);
+    recomputation(&m, r, p, left);
     if (r->precision != PRECISION_F32)
         add(&m, need(r, p->micro_tokens, PRECISION_F32, r->ranks, r->shard), left,
             "precision: f32");

@@ -366,6 +366,7 @@ static int forward(struct trainer *t, const struct pack_part *p, enum tape_mode 
                    uint64_t key, struct model_out *o, struct step_result *out,
                    struct err *e)
 {
+    const struct forward_options how = {.recompute = t->setup.recompute};
     struct packed in;
     int r;
 
@@ -378,7 +379,7 @@ static int forward(struct trainer *t, const struct pack_part *p, enum tape_mode 
         return r;
     enter(t, out, PART_FORWARD);
     invariant((size_t)in.B == p->n);
-    r = model_forward(t->setup.model, t->tape, &in, NULL, o, e);
+    r = model_forward(t->setup.model, t->tape, &in, &how, o, e);
     if (!r)
         r = tape_result(t->tape, e);
     if (r)

@@ -53,6 +53,7 @@ struct trainer_setup {
     int dropout;       /* the model was opened with dropout: forward passes must agree */
     long micro_tokens; /* 0: TRAINER_MICRO_TOKENS */
     size_t step_bytes; /* step memory to take at once; 0: as it is needed */
+    int recompute;     /* layers, in backward; no bit depends on it */
 };
 
 struct step_result {

@@ -42,7 +42,8 @@ static void advise_memory(struct list *l, const struct machine *m)
              m->memory_limit > 0 ? "raise the control group's memory.max (docker run -m, "
                                    "Slurm --mem), or see hone check for what a job needs"
                                  : "close other programs; hone check JOB says what a job "
-                                   "needs, micro_tokens lowers it",
+                                   "needs; a lower micro_tokens, or "
+                                   "resources.recompute=on, lowers it",
              "memory is low: %s can be had%s%s", str_bytes(a, sizeof a, room),
              m->memory_limit > 0 ? " of a limit of " : "",
              m->memory_limit > 0 ? str_bytes(b, sizeof b, m->memory_limit) : "");

@@ -161,6 +161,7 @@ static int plan_memory(struct plan *c, struct stage_plan *t,
                                .validation = &s[SPLIT_VALIDATION],
                                .test = &s[SPLIT_TEST],
                                .steps = t->steps,
+                               .recompute = c->spec.resources.recompute == RECOMPUTE_ON,
                                .data = c->data_bytes};
 
     if (!c->absent && !c->device_bytes)
@@ -327,7 +328,7 @@ static void print_memory(const struct plan *c)
 #define X(part) printf(" %10s", str_bytes(m, sizeof m, (double)p->part));
         MEMORY_PARTS(X)
 #undef X
-        printf("\n");
+        printf("%s\n", p->recompute ? "  (layers recomputed)" : "");
     }
 }
 
@@ -426,6 +427,7 @@ static void write_stage_json(const struct plan *c, const struct stage_plan *t,
     if (c->absent || c->device_bytes)
         str_addf(out, ", \"host_bytes\": %zu, \"micro_tokens\": %ld", t->memory.host,
                  t->memory.micro_tokens);
+    str_addf(out, ", \"recompute\": %s", t->memory.recompute ? "true" : "false");
     str_addf(out, ", \"memory\": {\"when\": \"%s\"", t->memory.when);
 #define X(part) str_addf(out, ", \"" #part "\": %zu", t->memory.part);
     MEMORY_PARTS(X)

@@ -39,8 +39,8 @@ struct tensor *tape_rotary(struct tape *t, struct tensor *x, int heads, int d, i
                              .d = d,
                              .rot = rot,
                              .interleaved = interleaved,
-                             .position = t->batch.position};
-    a.freq = tape_copy(t, freq, (size_t)rot / 2 * sizeof *freq);
+                             .position = t->batch.position,
+                             .freq = freq};
     y = tape_alias(t, x, x->needs_grad);
     if (!y)
         return NULL;
