@@ -87,7 +87,7 @@ function(hone_emulated_op op name label plugin seed)
     set_tests_properties(${name}_${op} PROPERTIES LABELS ${label} TIMEOUT 900 ENVIRONMENT
         "HONE_TEST_BACKEND=cuda;HONE_CUDA_TUNE=8;EMU_SEED=${seed};EMU_SHARED=64;HONE_CUDA_PLUGIN=${PROJECT_BINARY_DIR}/tests/${plugin}.so")
 endfunction()
-foreach(op act attention coverage loss matmul norm tokens train)
+foreach(op act attention coverage logprob loss matmul norm tokens train)
     hone_emulated_op(${op} cuda_op quick hone-cuda-emu 2)
     if(NOT HONE_SANITIZE)
         hone_emulated_op(${op} cuda_race slow hone-cuda-race 3)

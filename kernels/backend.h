@@ -150,7 +150,7 @@ struct backend {
 #undef X
 };
 
-#define HONE_BACKEND_ABI 6u
+#define HONE_BACKEND_ABI 7u
 
 /* "cpu", "ref" (the reference), "cuda" (a plug-in, see plugin.h), or "auto": cuda where it
  * has a device, else cpu. NULL: no such back end, or its plug-in is not usable. */

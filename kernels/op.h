@@ -31,7 +31,7 @@ extern "C" {
 enum op_precision { PRECISION_F32, PRECISION_BF16, PRECISION_F16, PRECISION_TF32 };
 enum op_act { ACT_NONE, ACT_GELU_ERF, ACT_GELU_TANH, ACT_RELU, ACT_SILU, ACT_TANH };
 enum op_norm { NORM_LAYER, NORM_RMS };
-enum op_pool { POOL_FIRST, POOL_MEAN, POOL_LAST };
+enum op_pool { POOL_FIRST, POOL_MEAN, POOL_LAST, POOL_SUM };
 
 /* Dropout keyed by what an element is, never by its place in a batch. With `key` =
  * rng_key(seed, DROPOUT, step, 0), element c of token t is dropped iff
@@ -224,7 +224,7 @@ struct attention_backward_args {
     enum op_precision precision;
 };
 
-/* y (B,D): the first, the last, or the mean of each sequence's rows of x (T,D). */
+/* y (B,D): the first, the last, the mean or the sum of each sequence's rows of x (T,D). */
 struct pool_args {
     enum op_pool kind;
     const float *x;
@@ -252,6 +252,35 @@ struct cross_entropy_args {
     float *loss;    /* (N) */
     float *dlogits; /* (N,V), may be logits, or NULL */
     long N, V;
+};
+
+/* Log-probabilities of chosen tokens under softmax(scale z), where the logits z (N,V) never
+ * exist whole: the caller makes them a fragment of columns at a time, `first` ascending
+ * from 0, every column once, and calls this for each fragment. With t the target of a row:
+ *   out[n] = {log p_t, entropy -sum_v p_v log p_v, 1 if no token is likelier than t else 0,
+ *             1}, written with the last fragment; target -100: all 0.
+ * `state` passes from fragment to fragment and on to the gradient: the largest scaled
+ * logit, the sum of exp(scale z - largest), that of it times (scale z - largest), z_t; once
+ * the last fragment is in: largest, log of the sum, entropy, z_t. A row's bits depend on
+ * its logits and on how its columns were cut. Targets are checked by the caller. */
+enum { LOGPROB_OUT = 4, LOGPROB_STATE = 4 };
+struct logprob_args {
+    const float *logits; /* (N, columns), contiguous: z from column `first` */
+    long N, V, first, columns;
+    float scale;       /* 1 / temperature */
+    const int *target; /* (N) 0 .. V - 1, or -100 */
+    float *state;      /* (N, LOGPROB_STATE) */
+    float *out;        /* (N, LOGPROB_OUT) */
+};
+/* The fragment becomes its own gradient: with g = dout[n],
+ *   dz_v = scale (g[0] ([v = t] - p_v) - g[1] p_v (log p_v + entropy)). */
+struct logprob_backward_args {
+    float *logits; /* (N, columns) */
+    long N, first, columns;
+    float scale;
+    const int *target;
+    const float *state; /* after the last fragment */
+    const float *dout;  /* (N, LOGPROB_OUT) */
 };
 
 /* y = dropout(x) on (N,D); the same call on dy gives dx. y may be x. */
@@ -316,6 +345,8 @@ struct grad_norm_args {
     X(pool)                                                                                \
     X(pool_backward)                                                                       \
     X(cross_entropy)                                                                       \
+    X(logprob)                                                                             \
+    X(logprob_backward)                                                                    \
     X(dropout)                                                                             \
     X(add)                                                                                 \
     X(adamw)                                                                               \

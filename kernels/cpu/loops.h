@@ -58,6 +58,9 @@ struct cpu_loops {
                           float *db);
     float (*cross_entropy)(const struct cross_entropy_args *a, const float *z, int y,
                            float *dz);
+    void (*logprob)(const float *z, long n, float scale, float *state);
+    void (*logprob_slope)(float *z, long n, float scale, long t, const float *state,
+                          const float *g);
     float (*softmax)(float *s, long n, long lo, long hi, float scale, float *top,
                      float *sum);
     void (*softmax_slope)(float *s, float *dp, const float *keep, long n, long lo, long hi,

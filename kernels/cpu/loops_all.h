@@ -3,6 +3,7 @@
 #include "kernels/cpu/rows_act.h"
 #include "kernels/cpu/rows_attention.h"
 #include "kernels/cpu/rows_keep.h"
+#include "kernels/cpu/rows_logprob.h"
 #include "kernels/cpu/rows_norm.h"
 #include "kernels/cpu/rows_train.h"
 #include "kernels/cpu/tile.h"
@@ -31,6 +32,8 @@ const struct cpu_loops SIMD_TABLE = {
     .norm = loop_norm,
     .norm_backward = loop_norm_backward,
     .cross_entropy = loop_cross_entropy,
+    .logprob = loop_logprob,
+    .logprob_slope = loop_logprob_slope,
     .softmax = loop_softmax,
     .softmax_slope = loop_softmax_slope,
     .dot = loop_dot,

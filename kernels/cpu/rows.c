@@ -290,6 +290,72 @@ int cpu_cross_entropy(const struct cross_entropy_args *a)
     return 0;
 }
 
+static void finish_logprob(const struct logprob_args *a, long n, float *state)
+{
+    float *out = a->out + n * LOGPROB_OUT, log_sum = logf(state[1]);
+
+    state[2] = log_sum - state[2] / state[1];
+    state[1] = log_sum;
+    if (a->target[n] < 0) {
+        memset(out, 0, LOGPROB_OUT * sizeof *out);
+        return;
+    }
+    out[0] = fmaf(state[3], a->scale, -state[0]) - log_sum;
+    out[1] = state[2];
+    out[2] = state[3] * a->scale >= state[0];
+    out[3] = 1;
+}
+
+static void logprob_task(void *arg, long n, int worker)
+{
+    const struct job *j = arg;
+    const struct logprob_args *a = j->args;
+    const float *z = a->logits + n * a->columns;
+    float *state = a->state + n * LOGPROB_STATE;
+    long t = a->target[n] - a->first;
+
+    (void)worker;
+    if (a->first == 0) {
+        state[0] = -INFINITY;
+        state[1] = state[2] = state[3] = 0;
+    }
+    j->loops->logprob(z, a->columns, a->scale, state);
+    if (t >= 0 && t < a->columns)
+        state[3] = z[t];
+    if (a->first + a->columns == a->V)
+        finish_logprob(a, n, state);
+}
+
+int cpu_logprob(const struct logprob_args *a)
+{
+    struct job j = {.args = a, .loops = cpu_loops()};
+
+    cpu_for(a->N, (double)(a->N * a->columns), logprob_task, &j);
+    return 0;
+}
+
+static void logprob_backward_task(void *arg, long n, int worker)
+{
+    const struct job *j = arg;
+    const struct logprob_backward_args *a = j->args;
+    float *z = a->logits + n * a->columns;
+
+    (void)worker;
+    if (a->target[n] < 0)
+        memset(z, 0, (size_t)a->columns * sizeof *z);
+    else
+        j->loops->logprob_slope(z, a->columns, a->scale, a->target[n] - a->first,
+                                a->state + n * LOGPROB_STATE, a->dout + n * LOGPROB_OUT);
+}
+
+int cpu_logprob_backward(const struct logprob_backward_args *a)
+{
+    struct job j = {.args = a, .loops = cpu_loops()};
+
+    cpu_for(a->N, (double)(a->N * a->columns), logprob_backward_task, &j);
+    return 0;
+}
+
 static void dropout_task(void *arg, long i, int worker)
 {
     const struct job *j = arg;

@@ -83,11 +83,12 @@ static void pool_task(void *arg, long b, int worker)
     (void)worker;
     memcpy(y, a->x + (a->kind == POOL_LAST ? to - 1 : from) * a->D,
            (size_t)a->D * sizeof *y);
-    if (a->kind != POOL_MEAN)
+    if (a->kind != POOL_MEAN && a->kind != POOL_SUM)
         return;
     for (long t = from + 1; t < to; t++)
         loops->add(a->x + t * a->D, y, a->D);
-    loops->scale(1.0f / (float)(to - from), y, y, a->D);
+    if (a->kind == POOL_MEAN)
+        loops->scale(1.0f / (float)(to - from), y, y, a->D);
 }
 
 int cpu_pool(const struct pool_args *a)
@@ -108,8 +109,8 @@ static void pool_backward_task(void *arg, long b, int worker)
     float *dx = a->dx + from * a->D;
 
     (void)worker;
-    if (a->kind == POOL_MEAN) {
-        cpu_loops()->scale(1.0f / (float)n, dy, dx, a->D);
+    if (a->kind == POOL_MEAN || a->kind == POOL_SUM) {
+        cpu_loops()->scale(a->kind == POOL_SUM ? 1.0f : 1.0f / (float)n, dy, dx, a->D);
         for (long t = 1; t < n; t++)
             memcpy(dx + t * a->D, dx, (size_t)a->D * sizeof *dx);
         return;

@@ -127,7 +127,7 @@ static __global__ void pool_kernel(pool_args a, int *empty)
         sum += a.x[t * a.D + c];
     sum = lane_sum(sum, part);
     if (threadIdx.x < COLUMNS && c < a.D)
-        a.y[b * a.D + c] = sum / (float)(to - from);
+        a.y[b * a.D + c] = a.kind == POOL_MEAN ? sum / (float)(to - from) : sum;
 }
 
 static __global__ void pool_backward_kernel(pool_backward_args a, int *empty)
@@ -145,7 +145,7 @@ static __global__ void pool_backward_kernel(pool_backward_args a, int *empty)
 
         if (a.kind == POOL_MEAN)
             g /= (float)(to - from);
-        else if (t != (a.kind == POOL_FIRST ? from : to - 1))
+        else if (a.kind != POOL_SUM && t != (a.kind == POOL_FIRST ? from : to - 1))
             g = 0;
         a.dx[t * a.D + c] = g;
     }

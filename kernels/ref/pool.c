@@ -1,4 +1,5 @@
-/* Definition of pooling: the first, the last, or the mean of each sequence's rows. */
+/* Definition of pooling: the first, the last, the mean or the sum of each sequence's rows.
+ */
 #include "kernels/fail.h"
 #include "kernels/ref/ref.h"
 
@@ -18,7 +19,8 @@ int ref_pool(const struct pool_args *a)
 
             for (long t = from; t < to; t++)
                 sum += a->x[t * a->D + c];
-            a->y[b * a->D + c] = (float)(sum / (double)(to - from));
+            a->y[b * a->D + c] =
+                (float)(a->kind == POOL_MEAN ? sum / (double)(to - from) : sum);
         }
     }
     return 0;

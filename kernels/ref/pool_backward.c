@@ -1,5 +1,5 @@
-/* Definition of pooling's gradient: the row (or, for the mean, 1/n of it) goes back to
- * where it came from, every other row becomes 0. */
+/* Definition of pooling's gradient: the row goes back to where it came from (for the sum to
+ * every row, for the mean 1/n of it), every other row becomes 0. */
 #include "kernels/fail.h"
 #include "kernels/ref/ref.h"
 
@@ -12,6 +12,7 @@ int ref_pool_backward(const struct pool_backward_args *a)
             return op_fail(ERR_FAILED, "pool_backward: sequence %ld is empty", b);
         for (long t = from; t < to; t++) {
             double f = a->kind == POOL_MEAN    ? 1 / (double)(to - from)
+                       : a->kind == POOL_SUM   ? 1
                        : a->kind == POOL_FIRST ? t == from
                                                : t == to - 1;
 

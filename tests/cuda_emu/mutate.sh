@@ -83,7 +83,6 @@ race|attention_backward.cu|attention|1|__syncthreads(); /* the tile|/* the tile
 race|attention_backward.cu|attention|2|__syncthreads(); /* the tile|/* the tile
 race|columns.cu|norm|1|__syncthreads();|
 race|tokens.cu|tokens|1|__syncthreads();|
-race|loss.cu|loss|1|__syncthreads(); /* z[y]|/* z[y]
 plain|attention.cu|attention|1|max(0, t.begin - a.window + 1)|max(0, t.begin - a.window + N)
 plain|attention.cu|attention|1|to = min(to, t.begin + M)|to = min(to, t.begin + M - N)
 plain|attention.cu|attention|1|l[r] *= shrink|l[r] *= 1
@@ -140,7 +139,10 @@ plain|columns.cu|norm|1|r < last|r < p.N
 plain|columns.cu|act|1|x *= act_slope|x += act_slope
 plain|columns.cu|norm|1|i += LANES|i += 2 * LANES
 plain|tokens.cu|tokens|1|s = a.inverse ? -s : s|s = +s
-plain|loss.cu|loss|1|top = block_max(top, part)|top = warp_max(top)
+plain|loss.cu|loss|1|top = block_max(r.top, part)|top = warp_max(r.top)
+plain|loss.cu|logprob|1|r.weighted = block_sum(r.weighted, part);|
+plain|loss.cu|logprob|1|raise(before, r.top);|
+plain|loss.cu|loss|1|left > 3|left >= 3
 plain|train.cu|train|1|decay && t[i].decay != 0|decay && 0
 plain|train.cu|train|1|l.at[mid].first <= chunk|l.at[mid].first < chunk
 plain|act.cu|act|1|i + 4 <= a.n|i <= a.n

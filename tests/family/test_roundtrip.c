@@ -320,8 +320,8 @@ static void test_recorded_folders(void **state)
 static void run_forward(const char *dir, enum head_kind head)
 {
     int ids[] = {5, 6, 7, 8, 9, 5, 11, 2}, types[8] = {0}, cu[] = {0, 5, 8};
-    uint32_t position[] = {0, 1, 2, 3, 4, 0, 1, 2}, example[8] = {0}, seq[2] = {0, 1};
-    struct packed in = {2, 8, 5, ids, types, position, example, seq, cu};
+    uint32_t position[] = {0, 1, 2, 3, 4, 0, 1, 2}, example[8] = {0};
+    struct packed in = {2, 8, 5, ids, types, position, example, cu, NULL};
     struct model_options o = options_for(head, POOLING_MODEL);
     struct model *m = open_or_fail(dir, &o);
     struct model_out out;

@@ -117,7 +117,7 @@ static void test_stories(void **state)
     int ids[STORY_TOKENS], types[STORY_TOKENS] = {0}, cu[2] = {0, STORY_TOKENS};
     uint32_t position[STORY_TOKENS], example[STORY_TOKENS] = {0};
     struct packed in = {1,        STORY_TOKENS, STORY_TOKENS, ids, types,
-                        position, example,      example,      cu};
+                        position, example,      cu,           NULL};
     struct model_options o = {.backend = backend_find("cpu"), .head = HEAD_CAUSAL};
     struct model_out out;
     struct tape *t;

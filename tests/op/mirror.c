@@ -291,6 +291,22 @@ static void use_cross_entropy(struct cross_entropy_args *a)
     USE(a->dlogits, a->N * a->V);
 }
 
+static void use_logprob(struct logprob_args *a)
+{
+    USE(a->logits, a->N * a->columns);
+    USE(a->target, a->N);
+    USE(a->state, a->N * LOGPROB_STATE);
+    USE(a->out, a->N * LOGPROB_OUT);
+}
+
+static void use_logprob_backward(struct logprob_backward_args *a)
+{
+    USE(a->logits, a->N * a->columns);
+    USE(a->target, a->N);
+    USE(a->state, a->N * LOGPROB_STATE);
+    USE(a->dout, a->N * LOGPROB_OUT);
+}
+
 static void use_dropout_op(struct dropout_args *a)
 {
     USE(a->x, a->N * a->D);
@@ -331,6 +347,8 @@ MIRROR(attention_backward, use_attention_backward)
 MIRROR(pool, use_pool)
 MIRROR(pool_backward, use_pool_backward)
 MIRROR(cross_entropy, use_cross_entropy)
+MIRROR(logprob, use_logprob)
+MIRROR(logprob_backward, use_logprob_backward)
 MIRROR(dropout, use_dropout_op)
 MIRROR(add, use_add)
 

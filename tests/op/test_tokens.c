@@ -100,7 +100,7 @@ static void test_pool(void **state)
     static const int length[] = {5, 1, 9};
 
     (void)state;
-    for (int kind = POOL_FIRST; kind <= POOL_LAST; kind++) {
+    for (int kind = POOL_FIRST; kind <= POOL_SUM; kind++) {
         struct pool_shape s = {{5, 1, 9}, 3, 13, kind},
                           large = {{400, 90, 2, 700}, 4, 390, kind};
         struct batch b = new_batch(length, 3);

@@ -42,6 +42,7 @@ void sequences_fini(struct sequences *s)
     mem_free(s->ids);
     mem_free(s->types);
     mem_free(s->offset);
+    mem_free(s->answer);
     encoded_free(s->encoded);
     memset(s, 0, sizeof *s);
 }
@@ -50,7 +51,8 @@ size_t sequences_bytes(const struct sequences *s)
 {
     size_t plain = s->ids ? s->offset[s->n] * (sizeof *s->ids + (s->types != NULL)) : 0;
 
-    return (s->n + 1) * sizeof *s->offset + plain + (s->encoded ? s->encoded->text.cap : 0);
+    return (s->n + 1) * sizeof *s->offset + (s->answer ? s->n * sizeof *s->answer : 0) +
+           plain + (s->encoded ? s->encoded->text.cap : 0);
 }
 
 /* ---- reading ------------------------------------------------------------------------- */

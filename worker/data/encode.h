@@ -28,6 +28,7 @@ struct sequences {
     size_t *offset;        /* (n + 1) tokens before each sequence */
     size_t truncated;      /* sequences that lost text */
     size_t longest;
+    int *answer;          /* (n) tokens before the answer, 1 at least; NULL: no answers */
     int *ids;             /* plain sequences alone: all ids; else NULL */
     unsigned char *types; /* of plain sequences; NULL: all 0 */
     struct encoded *encoded;

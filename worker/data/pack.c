@@ -50,7 +50,7 @@ void packer_free(struct packer *p)
     mem_free(p->p.types);
     mem_free(p->p.position);
     mem_free(p->p.example);
-    mem_free(p->p.seq_example);
+    mem_free(p->p.answer);
     mem_free(p->p.cu_seqlens);
     store_buf_fini(&p->buf);
     mem_free(p);
@@ -72,11 +72,11 @@ static int grow(struct packer *p, size_t T, size_t B)
         p->t_cap = k->ids && k->types && k->position && k->example ? T : 0;
     }
     if (B > p->b_cap) {
-        mem_free(k->seq_example);
+        mem_free(k->answer);
         mem_free(k->cu_seqlens);
-        k->seq_example = mem_array(B, sizeof *k->seq_example);
+        k->answer = mem_array(B, sizeof *k->answer);
         k->cu_seqlens = mem_array(B + 1, sizeof *k->cu_seqlens);
-        p->b_cap = k->seq_example && k->cu_seqlens ? B : 0;
+        p->b_cap = k->answer && k->cu_seqlens ? B : 0;
     }
     return p->t_cap < T || p->b_cap < B ? -1 : 0;
 }
@@ -95,7 +95,7 @@ static int pack_one(struct packer *p, uint32_t seq, size_t b, size_t at, struct 
         k->position[at + i] = (uint32_t)i;
         k->example[at + i] = seq;
     }
-    k->seq_example[b] = seq;
+    k->answer[b] = p->s->answer ? p->s->answer[seq] : 1;
     k->cu_seqlens[b] = (int)at;
     return sequences_read(p->s, seq, &p->buf, k->ids + at, k->types + at, e);
 }

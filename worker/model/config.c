@@ -165,7 +165,7 @@ int model_default_pooling(const char *dir, enum head_kind head, enum pooling *ou
     rc = config_read_hone(dir, &hone, e);
     if (!rc && hone.has_pooling) {
         *out = hone.pooling;
-    } else if (!rc && config.native == NATIVE_POOLER_TANH && head != HEAD_CAUSAL &&
+    } else if (!rc && config.native == NATIVE_POOLER_TANH && !head_is_causal(head) &&
                head != HEAD_MASKED) {
         rc = weights_open(&w, dir, e);
         if (!rc && !holds(w, family->prefix, "pooler.dense.weight"))

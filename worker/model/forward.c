@@ -30,6 +30,9 @@ struct run {
     int recompute;
     enum op_pool pool;
     const float *freq; /* of rotary positions; on the device */
+    long n_rows;       /* pooled; HEAD_LOGPROB: those that predict answer tokens, */
+    int *target;       /* ... these tokens, and each sequence's rows (B + 1) */
+    int *bounds;
 };
 
 static struct param *slot(const struct run *r, int i)
@@ -327,17 +330,55 @@ static struct tensor *layers(struct run *r, struct tensor *x)
 
 /* ---- the whole ----------------------------------------------------------------------- */
 
+static void *host_array(struct run *r, size_t n, size_t size)
+{
+    void *p = arena_array(&r->t->arena, n, size);
+
+    if (!p)
+        tape_fail(r->t, ERR_NOMEM, "out of memory for the positions of a batch");
+    return p;
+}
+
+/* The rows whose next token belongs to an answer. */
+static int *answer_rows(struct run *r)
+{
+    const struct packed *in = r->in;
+    int *row = host_array(r, (size_t)in->T, sizeof *row);
+    long n = 0;
+
+    r->target = host_array(r, (size_t)in->T, sizeof *r->target);
+    r->bounds = host_array(r, (size_t)in->B + 1, sizeof *r->bounds);
+    if (!row || !r->target || !r->bounds)
+        return NULL;
+    for (long b = 0; b < in->B; b++) {
+        int first = in->cu_seqlens[b], end = in->cu_seqlens[b + 1];
+        int answer = in->answer ? in->answer[b] : 1;
+
+        invariant(answer > 0);
+        if (first + answer >= end) {
+            tape_fail(r->t, ERR_CONFIG, "sequence %ld of the batch has no answer", b);
+            return NULL;
+        }
+        for (int i = first + answer; i < end; i++) {
+            row[n] = i - 1;
+            r->target[n++] = in->ids[i];
+        }
+        r->bounds[b + 1] = (int)n;
+    }
+    r->n_rows = n;
+    return row;
+}
+
 /* The row (0 .. T-1) that stands for each sequence, whatever the pooling. */
 static int *pooled_rows(struct run *r)
 {
     const struct packed *in = r->in;
     int eos = r->m->pooling == POOLING_EOS ? r->m->config.eos_id : -1;
-    int *row = arena_array(&r->t->arena, (size_t)in->B, sizeof *row);
+    int *row = host_array(r, (size_t)in->B, sizeof *row);
 
-    if (!row) {
-        tape_fail(r->t, ERR_NOMEM, "out of memory for the positions of a batch");
+    if (!row)
         return NULL;
-    }
+    r->n_rows = in->B;
     for (long b = 0; b < in->B; b++) {
         int first = in->cu_seqlens[b], last = in->cu_seqlens[b + 1] - 1;
 
@@ -355,19 +396,20 @@ int model_forward(struct model *m, struct tape *t, const struct packed *in,
                   const struct forward_options *o, struct model_out *out, struct err *e)
 {
     struct run r = {.m = m, .t = t, .in = in, .out = out};
-    int only = o && o->pooled_only, pools;
+    int only = o && o->pooled_only, answers = m->options.head == HEAD_LOGPROB && !only;
+    int pools;
     struct tensor *x;
     int *rows;
 
     *out = (struct model_out){0};
     r.keep = o && o->keep_layers;
-    r.pool = head_pool(m);
+    r.pool = answers ? POOL_LAST : head_pool(m);
     pools = only || m->options.head == HEAD_CLASSIFY || m->options.head == HEAD_REWARD;
-    r.early_pool = pools && !r.keep && r.pool != POOL_MEAN;
+    r.early_pool = (pools || answers) && !r.keep && r.pool != POOL_MEAN;
     r.recompute = o && o->recompute && !r.keep && !tape_infers(t);
     if (check_batch(&r, e))
         return e->code;
-    rows = pooled_rows(&r);
+    rows = answers ? answer_rows(&r) : pooled_rows(&r);
     if (r.keep) {
         out->layer =
             arena_array(&t->arena, (size_t)m->config.dims.L + 1, sizeof *out->layer);
@@ -375,7 +417,7 @@ int model_forward(struct model *m, struct tape *t, const struct packed *in,
             tape_fail(t, ERR_NOMEM, "out of memory for the layers of a batch");
     }
     if (rows)
-        tape_set_batch(t, in, rows);
+        tape_set_batch(t, in, rows, r.n_rows);
     if (m->config.position == POSITION_ROTARY)
         r.freq = tape_copy(t, m->config.rotary_freq,
                            (size_t)m->config.rotary_dims / 2 * sizeof *r.freq);
@@ -385,10 +427,14 @@ int model_forward(struct model *m, struct tape *t, const struct packed *in,
     if (r.keep)
         out->layer[0] = x;
     x = layers(&r, x);
-    if (r.early_pool) {
+    if (!r.early_pool)
+        out->hidden = x;
+    if (answers) {
+        head_answers(m, t, r.early_pool ? x : tape_pool(t, x, r.pool), r.target, r.bounds,
+                     out);
+    } else if (r.early_pool) {
         head_pooled(m, t, x, only, out);
     } else {
-        out->hidden = x;
         if (pools)
             head_pooled(m, t, tape_pool(t, x, r.pool), only, out);
         else

@@ -92,3 +92,17 @@ void head_tokens(struct model *m, struct tape *t, struct tensor *x, struct model
     if (m->options.head == HEAD_CAUSAL || m->options.head == HEAD_MASKED)
         out->logits = tape_linear(t, x, w, slot(m, m->lm_b), ACT_NONE);
 }
+
+void head_answers(struct model *m, struct tape *t, struct tensor *x, const int *target,
+                  const int *bounds, struct model_out *out)
+{
+    struct param *w = slot(m, m->lm_w >= 0 ? m->lm_w : m->word);
+    long B = t->batch.B;
+    struct tensor *y = tape_logprob(t, x, w, slot(m, m->lm_b), target, 1);
+
+    tape_release(t, x);
+    if (y)
+        out->logits = tape_pool_by(
+            t, y, POOL_SUM, tape_copy(t, bounds, (size_t)(B + 1) * sizeof *bounds), B);
+    tape_release(t, y);
+}

@@ -18,4 +18,9 @@ void head_pooled(struct model *m, struct tape *t, struct tensor *x, int only,
 /* From the hidden states x (T,D): out->logits of language models. */
 void head_tokens(struct model *m, struct tape *t, struct tensor *x, struct model_out *out);
 
+/* From the hidden states x (n,D) that predict answer tokens, and these tokens (n):
+ * out->logits of HEAD_LOGPROB. bounds (B + 1): each sequence's rows of x. Host memory. */
+void head_answers(struct model *m, struct tape *t, struct tensor *x, const int *target,
+                  const int *bounds, struct model_out *out);
+
 #endif

@@ -434,10 +434,10 @@ static int check_head(const struct model *m, struct err *e)
     const struct family *f = m->family;
     enum head_kind head = m->options.head;
 
-    if ((head == HEAD_CAUSAL && !f->arch_causal) ||
+    if ((head_is_causal(head) && !f->arch_causal) ||
         (head == HEAD_MASKED && !f->arch_masked))
         return err_set(e, ERR_UNSUPPORTED, "%s: %s models have no %s language-model head",
-                       m->dir, f->model_type, head == HEAD_CAUSAL ? "causal" : "masked");
+                       m->dir, f->model_type, head_is_causal(head) ? "causal" : "masked");
     if (m->pooling == POOLING_EOS && m->config.eos_id < 0)
         return err_set(e, ERR_CONFIG, "%s: pooling eos needs eos_token_id in config.json",
                        m->dir);

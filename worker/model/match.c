@@ -103,7 +103,7 @@ static enum role role_of(const struct model *m, const struct weight_row *r)
 {
     const struct model_config *c = &m->config;
     enum head_kind head = m->options.head;
-    int lm = head == HEAD_CAUSAL || head == HEAD_MASKED, want = 1;
+    int lm = head_is_causal(head) || head == HEAD_MASKED, want = 1;
 
     if (r->flags & ROW_PASSENGER)
         return ROLE_PASSENGER;
@@ -376,7 +376,8 @@ static int settle_outputs(struct matcher *k)
     long labels = config_labels(m->json_config),
          in_file = head ? head->tensor->shape[0] : 0;
 
-    m->outputs = m->options.head == HEAD_CAUSAL || m->options.head == HEAD_MASKED
+    m->outputs = m->options.head == HEAD_LOGPROB ? LOGPROB_OUT
+                 : m->options.head == HEAD_CAUSAL || m->options.head == HEAD_MASKED
                      ? m->config.dims.V
                      : 0;
     if (!pools(m))

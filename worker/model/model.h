@@ -23,7 +23,15 @@ enum head_kind {
     HEAD_REWARD,   /* (B, 1) score */
     HEAD_CAUSAL,   /* (T, V) logits */
     HEAD_MASKED,   /* (T, V) logits */
+    /* A causal language model that is asked for log-probabilities alone: (B, LOGPROB_OUT),
+     * op.h's sums over each sequence's answer tokens (struct packed). */
+    HEAD_LOGPROB,
 };
+
+static inline int head_is_causal(enum head_kind head)
+{
+    return head == HEAD_CAUSAL || head == HEAD_LOGPROB;
+}
 
 /* How a sequence becomes one row. MODEL: the architecture's own head (BERT: pooler + tanh;
  * RoBERTa: dense + tanh on <s>; DistilBERT: pre_classifier + ReLU; decoders: last token).

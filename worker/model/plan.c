@@ -20,9 +20,7 @@ static int fill(struct packed *in, const size_t *length, long B, struct err *e)
     in->types = mem_array(T, sizeof *in->types);
     in->position = mem_array(T, sizeof *in->position);
     in->example = mem_array(T, sizeof *in->example);
-    in->seq_example = mem_array(n, sizeof *in->seq_example);
-    if (!in->ids || !in->types || !in->position || !in->example || !in->seq_example ||
-        !in->cu_seqlens)
+    if (!in->ids || !in->types || !in->position || !in->example || !in->cu_seqlens)
         return err_set(e, ERR_NOMEM, "out of memory for a plan");
     for (size_t b = 0, at = 0; b < n; b++)
         for (size_t i = 0; i < length[b]; i++)
@@ -65,7 +63,6 @@ done:
     mem_free(in.types);
     mem_free(in.position);
     mem_free(in.example);
-    mem_free(in.seq_example);
     mem_free(in.cu_seqlens);
     return rc;
 }

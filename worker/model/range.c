@@ -28,7 +28,7 @@ static const char *name_of(const struct model *m, int i, size_t at)
 /* Is it an operand of a product in f16? Tables that are only looked up are not. */
 static int is_operand(const struct model *m, const struct param *p)
 {
-    int has_words = m->options.head == HEAD_CAUSAL || m->options.head == HEAD_MASKED;
+    int has_words = head_is_causal(m->options.head) || m->options.head == HEAD_MASKED;
 
     return p->precision == PRECISION_F16 && p->rows > 1 && p->cols > 1 &&
            (has_words || !str_starts(p->name, "embed."));

@@ -401,11 +401,9 @@ static json_t *labels_of(const struct model *m)
 static int save_hone(const struct model *m, const char *dir, const char *extra,
                      struct err *e)
 {
-    static const char *const heads[] = {[HEAD_NONE] = "none",
-                                        [HEAD_CLASSIFY] = "classify",
-                                        [HEAD_REWARD] = "reward",
-                                        [HEAD_CAUSAL] = "causal",
-                                        [HEAD_MASKED] = "masked"};
+    static const char *const heads[] = {
+        [HEAD_NONE] = "none",     [HEAD_CLASSIFY] = "classify", [HEAD_REWARD] = "reward",
+        [HEAD_CAUSAL] = "causal", [HEAD_MASKED] = "masked",     [HEAD_LOGPROB] = "causal"};
     json_t *more = NULL,
            *root = json_pack("{s:i, s:s, s:s, s:b}", "format", HONE_FORMAT, "head",
                              heads[m->options.head], "pooling", pooling_names[m->pooling],

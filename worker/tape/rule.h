@@ -36,8 +36,9 @@ struct tape_batch {
     long B, T;
     const int *cu_seqlens;                      /* (B + 1) */
     const uint32_t *position, *example;         /* (T) */
-    const uint32_t *row_position, *row_example; /* (B) the pooled token's, for dropout */
-    const int *pool_seqlens; /* (B + 1) bounds whose last rows are the pooled tokens */
+    long rows;                                  /* pooled */
+    const uint32_t *row_position, *row_example; /* (rows) the pooled token's, for dropout */
+    const int *pool_seqlens; /* (rows + 1) bounds whose last rows are the pooled tokens */
 };
 
 /* The step memory of step.c: best fit with coalescing in few large chunks. */
@@ -148,15 +149,18 @@ static inline int param_trains(const struct param *p)
     return p && p->trainable && p->grad;
 }
 
+/* A product has added to every row of w's gradient, where w is also a table (tied). */
+void tape_touch_rows(struct tape *t, struct param *w);
+
 /* Dropout of the next site; rows_are_sequences: keys per sequence, not per token. */
 struct op_dropout tape_next_dropout(struct tape *t, double p, int rows_are_sequences);
 
 /* ---- what the model calls -------------------------------------------------------------
  */
 
-/* Puts the micro-batch into the back end's memory; pooled[b] is the row (0 .. T-1) that
- * stands for sequence b. */
-int tape_set_batch(struct tape *t, const struct packed *in, const int *pooled);
+/* Puts the micro-batch into the back end's memory; pooled: n rows (0 .. T-1), ascending,
+ * that POOL_LAST picks: one that stands for each sequence, or those that a loss reads. */
+int tape_set_batch(struct tape *t, const struct packed *in, const int *pooled, long n);
 
 /* Give x's data back where nothing is recorded. NULL is allowed. */
 void tape_release(struct tape *t, struct tensor *x);
@@ -216,6 +220,16 @@ struct tensor *tape_glu(struct tape *t, struct tensor *gate_up, enum op_act act)
 
 /* (B,D) from (T,D). POOL_LAST means the pooled rows given to tape_set_batch(). */
 struct tensor *tape_pool(struct tape *t, struct tensor *x, enum op_pool kind);
+/* The same by other bounds (n + 1), in the back end's memory until tape_reset(). */
+struct tensor *tape_pool_by(struct tape *t, struct tensor *x, enum op_pool kind,
+                            const int *bounds, long n);
+
+/* y (N, LOGPROB_OUT) = what op.h says of logits (x w^T + b) / temperature and `target` (N),
+ * host memory, checked by the caller. The logits are made in fragments of at most
+ * LOGPROB_FRAGMENT bytes; backward makes them again. */
+enum { LOGPROB_FRAGMENT = 32 << 20 };
+struct tensor *tape_logprob(struct tape *t, struct tensor *x, struct param *w,
+                            struct param *b, const int *target, double temperature);
 
 /* dropout(x); x itself when off. in_place: x is consumed. */
 struct tensor *tape_dropout(struct tape *t, struct tensor *x, double p, int in_place);

@@ -310,6 +310,14 @@ struct tape_block *tape_grad_pass(struct tape *t, struct tensor *x)
     return b;
 }
 
+void tape_touch_rows(struct tape *t, struct param *w)
+{
+    if (tape_runs(t) && w->touched)
+        memset(w->touched, 1, (size_t)w->rows);
+    if (tape_runs(t) && w->live)
+        memset(w->live, 1, (size_t)w->rows);
+}
+
 void tape_set_dropout(struct tape *t, uint64_t key)
 {
     t->dropout = !tape_infers(t);
@@ -331,35 +339,39 @@ struct op_dropout tape_next_dropout(struct tape *t, double p, int rows_are_seque
     return d;
 }
 
-int tape_set_batch(struct tape *t, const struct packed *in, const int *pooled)
+int tape_set_batch(struct tape *t, const struct packed *in, const int *pooled, long n)
 {
     struct tape_batch *b = &t->batch;
-    size_t B = (size_t)in->B, T = (size_t)in->T;
-    uint32_t *row = NULL;
+    size_t B = (size_t)in->B, T = (size_t)in->T, rows = (size_t)n;
+    uint32_t *row = NULL, *example = NULL;
     int *bounds = NULL;
 
     if (t->err.code)
         return t->err.code;
-    row = mem_array(B, sizeof *row);
-    bounds = mem_array(B + 1, sizeof *bounds);
-    if (!row || !bounds) {
+    row = mem_array(rows, sizeof *row);
+    example = mem_array(rows, sizeof *example);
+    bounds = mem_array(rows + 1, sizeof *bounds);
+    if (!row || !example || !bounds) {
         tape_fail(t, ERR_NOMEM, "out of memory for the books of a step");
         goto done;
     }
-    for (size_t i = 0; i < B; i++) {
+    for (size_t i = 0; i < rows; i++) {
         row[i] = in->position[pooled[i]];
+        example[i] = in->example[pooled[i]];
         bounds[i + 1] = pooled[i] + 1;
     }
     b->B = in->B;
     b->T = in->T;
+    b->rows = n;
     b->cu_seqlens = tape_copy(t, in->cu_seqlens, (B + 1) * sizeof *in->cu_seqlens);
     b->position = tape_copy(t, in->position, T * sizeof *in->position);
     b->example = tape_copy(t, in->example, T * sizeof *in->example);
-    b->row_example = tape_copy(t, in->seq_example, B * sizeof *in->seq_example);
-    b->row_position = tape_copy(t, row, B * sizeof *row);
-    b->pool_seqlens = tape_copy(t, bounds, (B + 1) * sizeof *bounds);
+    b->row_example = tape_copy(t, example, rows * sizeof *example);
+    b->row_position = tape_copy(t, row, rows * sizeof *row);
+    b->pool_seqlens = tape_copy(t, bounds, (rows + 1) * sizeof *bounds);
 done:
     mem_free(row);
+    mem_free(example);
     mem_free(bounds);
     return t->err.code;
 }

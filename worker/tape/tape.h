@@ -49,12 +49,12 @@ struct tensor {
 /* A micro-batch: B sequences of T tokens in all, concatenated. */
 struct packed {
     long B, T, max_len;
-    int *ids;              /* (T) */
-    int *types;            /* (T) token types, all 0 where there are none */
-    uint32_t *position;    /* (T) 0.. within the sequence */
-    uint32_t *example;     /* (T) dropout key of the sequence */
-    uint32_t *seq_example; /* (B) the same, one a sequence */
-    int *cu_seqlens;       /* (B + 1) */
+    int *ids;           /* (T) */
+    int *types;         /* (T) token types, all 0 where there are none */
+    uint32_t *position; /* (T) 0.. within the sequence */
+    uint32_t *example;  /* (T) dropout key of the sequence */
+    int *cu_seqlens;    /* (B + 1) */
+    int *answer;        /* (B) tokens before the answer, 1 at least; NULL: 1 everywhere */
 };
 
 struct tape;

@@ -123,14 +123,12 @@ static int fill(struct golden *g, const int *ids, const int *types, struct err *
     in->types = arena_array(&g->arena, T, sizeof *in->types);
     in->position = arena_array(&g->arena, T, sizeof *in->position);
     in->example = arena_array(&g->arena, T, sizeof *in->example);
-    in->seq_example = arena_array(&g->arena, (size_t)in->B, sizeof *in->seq_example);
-    if (!in->ids || !in->types || !in->position || !in->example || !in->seq_example)
+    if (!in->ids || !in->types || !in->position || !in->example)
         return err_set(e, ERR_NOMEM, "out of memory");
     pack(g, ids, in->ids);
     if (types)
         pack(g, types, in->types);
     for (long b = 0; b < in->B; b++) {
-        in->seq_example[b] = (uint32_t)b;
         for (int i = in->cu_seqlens[b]; i < in->cu_seqlens[b + 1]; i++) {
             in->example[i] = (uint32_t)b;
             in->position[i] = (uint32_t)(i - in->cu_seqlens[b]);

@@ -148,7 +148,7 @@ static void packing(void **state)
     assert_int_equal(out.position[4], 1);
     assert_int_equal(out.example[2], 2);
     assert_int_equal(out.example[3], 0);
-    assert_int_equal(out.seq_example[0], 2);
+    assert_int_equal(out.answer[0], 1);
     assert_int_equal(packer_fill(p, order, 4, &next, &out, &e), 0);
     assert_int_equal(next, 3);
     assert_int_equal(out.T, 5);

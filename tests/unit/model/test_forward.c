@@ -6,7 +6,9 @@
 enum { OUT_MAX = 64 * 128 };
 
 static const char *const backends[] = {"ref", "cpu"};
+/* A sequence whose answer is asked for has two tokens at least. */
 static const int lengths[] = {9, 1, 17, 4, 30, 2, 12, 23};
+static const int answered[] = {9, 2, 17, 4, 30, 2, 12, 23};
 enum { N_LENGTHS = sizeof lengths / sizeof lengths[0] };
 
 static const struct tiny_spec shapes[] = {
@@ -16,6 +18,7 @@ static const struct tiny_spec shapes[] = {
     {TINY_BERT, HEAD_MASKED, POOLING_MODEL, .scale = 2},
     {TINY_LLAMA, HEAD_CAUSAL, POOLING_MODEL, .scale = 4},
     {TINY_LLAMA, HEAD_REWARD, POOLING_MODEL, .scale = 2, .dropout = 0.1},
+    {TINY_LLAMA, HEAD_LOGPROB, POOLING_MODEL, .scale = 2, .dropout = 0.1},
 };
 enum { N_SHAPES = sizeof shapes / sizeof shapes[0] };
 
@@ -25,13 +28,19 @@ struct fixture {
     struct tiny_batch batch;
 };
 
+static void pack_all(struct fixture *f)
+{
+    tiny_pack(&f->batch, &f->m, f->m.options.head == HEAD_LOGPROB ? answered : lengths,
+              N_LENGTHS, 10);
+}
+
 static void open_fixture(struct fixture *f, const struct backend *be,
                          const struct tiny_spec *s)
 {
     struct err e;
 
     tiny_init(&f->m, be, s);
-    tiny_pack(&f->batch, &f->m, lengths, N_LENGTHS, 10);
+    pack_all(f);
     f->t = tape_new(be, &e);
     assert_non_null(f->t);
 }
@@ -97,23 +106,22 @@ static void neighbours(struct fixture *f, uint64_t key)
 {
     static float all[OUT_MAX], one[OUT_MAX];
     long n = forward(f, TAPE_TRAIN, key, 0, all), at = 0;
-    long cols = f->m.options.head == HEAD_CLASSIFY ? 3
-                : f->m.options.head == HEAD_REWARD ? 1
-                                                   : f->m.config.dims.V;
+    enum head_kind head = f->m.options.head;
+    int whole = head == HEAD_CAUSAL || head == HEAD_MASKED; /* a row a token */
+    const int *length = head == HEAD_LOGPROB ? answered : lengths;
+    long cols = whole ? f->m.config.dims.V : n / N_LENGTHS - (f->m.value_w >= 0);
 
     for (int b = 0; b < N_LENGTHS; b++) {
-        long rows = f->m.options.head == HEAD_CLASSIFY || f->m.options.head == HEAD_REWARD
-                        ? 1
-                        : lengths[b];
+        long rows = whole ? lengths[b] : 1;
 
-        tiny_pack(&f->batch, &f->m, &lengths[b], 1, 10 + (uint32_t)b);
+        tiny_pack(&f->batch, &f->m, &length[b], 1, 10 + (uint32_t)b);
         forward(f, TAPE_TRAIN, key, 0, one);
         assert_memory_equal(all + at * cols, one, (size_t)(rows * cols) * sizeof *one);
         if (f->m.value_w >= 0)
             assert_memory_equal(&all[n - N_LENGTHS + b], &one[cols], sizeof *one);
         at += rows;
     }
-    tiny_pack(&f->batch, &f->m, lengths, N_LENGTHS, 10);
+    pack_all(f);
 }
 
 static void batch_neighbours(struct fixture *f)
@@ -190,7 +198,7 @@ static void plan_by_shape(struct fixture *f)
     forward(f, TAPE_INFER, 0, 0, out);
     forward(f, TAPE_INFER, 0, 0, out); /* in one chunk, as the plan */
     assert_int_equal(tape_peak(f->t), planned);
-    tiny_pack(&f->batch, &f->m, lengths, N_LENGTHS, 10);
+    pack_all(f);
 }
 
 /* The same bits whatever the number of threads. */
@@ -405,6 +413,10 @@ static void test_wrong_input(void **state)
     refuse(&f, "token type 2");
     tiny_pack(&f.batch, &f.m, too_long, 2, 0);
     refuse(&f, "sequence 1 of the batch has 41 tokens, but the model has 40");
+    close_fixture(&f);
+    open_fixture(&f, backend_find("ref"), &shapes[N_SHAPES - 1]);
+    tiny_pack(&f.batch, &f.m, lengths, N_LENGTHS, 0);
+    refuse(&f, "sequence 1 of the batch has no answer");
     close_fixture(&f);
 }
 

@@ -98,7 +98,9 @@ static void check_param(struct model *m, struct tape *t, const struct packed *in
 
 static void check(const struct tiny_spec *s)
 {
-    static const int length[] = {7, 1, 12, 5};
+    static const int plain[] = {7, 1, 12, 5}, answered[] = {7, 2, 12, 5};
+    static int answer[] = {3, 1, 11, 2};
+    const int *length = s->head == HEAD_LOGPROB ? answered : plain;
     static struct tiny_batch batch;
     static struct outputs o, weight;
     const struct backend *be = backend_find("ref");
@@ -111,11 +113,15 @@ static void check(const struct tiny_spec *s)
 
     tiny_init(&m, be, s);
     tiny_pack(&batch, &m, length, 4, 3);
+    batch.in.answer = answer;
     t = tape_new(be, &e);
     assert_non_null(t);
     rng_init(&r, 5);
     for (int i = 0; i < OUT_MAX; i++)
         weight.logits[i] = (float)(0.2 * rng_normal(&r));
+    for (int i = 0; s->head == HEAD_LOGPROB && i < OUT_MAX; i++)
+        if (i % LOGPROB_OUT > 1) /* counts have no gradient */
+            weight.logits[i] = 0;
     for (int i = 0; i < 64; i++)
         weight.value[i] = (float)rng_normal(&r);
     run(&m, t, &batch.in, key, &out, &o);
@@ -161,6 +167,8 @@ static void test_llama(void **state)
     check(&(struct tiny_spec){TINY_LLAMA, HEAD_REWARD, POOLING_MODEL});
     check(&(struct tiny_spec){TINY_LLAMA, HEAD_REWARD, POOLING_EOS, .value_head = 1});
     check(&(struct tiny_spec){TINY_LLAMA, HEAD_CLASSIFY, POOLING_MEAN});
+    check(&(struct tiny_spec){TINY_LLAMA, HEAD_LOGPROB, POOLING_MODEL});
+    check(&(struct tiny_spec){TINY_LLAMA, HEAD_LOGPROB, POOLING_MODEL, .dropout = 0.2});
 }
 
 int main(void)

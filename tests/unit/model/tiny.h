@@ -147,7 +147,8 @@ static void tiny_config(struct model_config *c, const struct tiny_spec *s)
     c->dropout = c->attention_dropout = c->head_dropout = s->dropout;
 }
 
-static void tiny_init(struct model *m, const struct backend *be, const struct tiny_spec *s)
+static inline void tiny_init(struct model *m, const struct backend *be,
+                             const struct tiny_spec *s)
 {
     struct dims *d;
     struct rng r;
@@ -180,7 +181,7 @@ static void tiny_init(struct model *m, const struct backend *be, const struct ti
     tiny_heads(m, &r, s);
 }
 
-static void tiny_fini(struct model *m)
+static inline void tiny_fini(struct model *m)
 {
     const struct backend *be = m->options.backend;
 
@@ -205,11 +206,11 @@ static void tiny_fini(struct model *m)
 struct tiny_batch {
     struct packed in;
     int ids[2048], types[2048], cu[65];
-    uint32_t position[2048], example[2048], seq_example[64];
+    uint32_t position[2048], example[2048];
 };
 
-static void tiny_pack(struct tiny_batch *p, const struct model *m, const int *length, int B,
-                      uint32_t first)
+static inline void tiny_pack(struct tiny_batch *p, const struct model *m, const int *length,
+                             int B, uint32_t first)
 {
     int at = 0;
 
@@ -218,7 +219,6 @@ static void tiny_pack(struct tiny_batch *p, const struct model *m, const int *le
         struct rng r;
 
         rng_init(&r, 100 + first + (uint32_t)b);
-        p->seq_example[b] = first + (uint32_t)b;
         for (int i = 0; i < length[b]; i++, at++) {
             p->ids[at] = (int)rng_below(&r, (uint32_t)m->config.dims.V);
             p->types[at] = m->type >= 0 && i > length[b] / 2;
@@ -235,7 +235,6 @@ static void tiny_pack(struct tiny_batch *p, const struct model *m, const int *le
     p->in.types = p->types;
     p->in.position = p->position;
     p->in.example = p->example;
-    p->in.seq_example = p->seq_example;
     p->in.cu_seqlens = p->cu;
 }
 

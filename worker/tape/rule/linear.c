@@ -3,8 +3,6 @@
  * Backward: dz = dy act'(z); dw += dz^T x; db += column sums of dz; dx = dz w.
  * The value before the activation is kept only where a gradient will need it. All three
  * products have the weight's precision. */
-#include <string.h>
-
 #include "worker/tape/rule.h"
 
 struct linear_node {
@@ -31,11 +29,7 @@ static int weight_gradient(struct tape *t, const struct linear_node *n, const fl
                             .precision = w->precision};
 
     TAPE_RUN(t, matmul, &a);
-    /* A table that is also a matrix (tied): now every row has a gradient. */
-    if (tape_runs(t) && w->touched)
-        memset(w->touched, 1, (size_t)w->rows);
-    if (tape_runs(t) && w->live)
-        memset(w->live, 1, (size_t)w->rows);
+    tape_touch_rows(t, w);
     return t->err.code;
 }
 
