@@ -60,13 +60,13 @@ foreach(kind IN LISTS emu_kinds)
     target_link_libraries(emu_${kind} PRIVATE Threads::Threads ${CMAKE_DL_LIBS} m)
 endforeach()
 hone_script_tests(cuda_emu quick)
-foreach(test planted plugin job memory resume tune trace ranks mutate sm70)
+foreach(test planted plugin job memory resume tune trace ranks faults mutate sm70)
     set_property(TEST cuda_emu_${test} APPEND PROPERTY ENVIRONMENT
         "HONE_CUDA_TUNE=0" "XDG_CACHE_HOME=${PROJECT_BINARY_DIR}/tests/cache"
         "HONE_TESTS=${PROJECT_BINARY_DIR}/tests" "HONE_CUDA_INCLUDE=${HONE_CUDA_INCLUDE}")
 endforeach()
-set_tests_properties(cuda_emu_job cuda_emu_ranks cuda_emu_resume cuda_emu_mutate cuda_emu_sm70
-    PROPERTIES LABELS slow)
+set_tests_properties(cuda_emu_job cuda_emu_ranks cuda_emu_faults cuda_emu_resume
+    cuda_emu_mutate cuda_emu_sm70 PROPERTIES LABELS slow)
 set_tests_properties(cuda_emu_mutate PROPERTIES TIMEOUT 2400)
 
 # tests/gpu/bench.c works (its numbers here mean nothing).

@@ -21,6 +21,7 @@
 #include "worker/link/confine.h"
 #include "worker/link/limit.h"
 #include "worker/link/link.h"
+#include "worker/train/newest.h"
 #include "worker/train/run.h"
 #include "worker/verb/verb.h"
 
@@ -126,10 +127,11 @@ static int lost_status(void)
     return job && *job ? WORKER_LOST_STATUS : err_exit_status(ERR_FAILED);
 }
 
-/* Another rank, or another host, is lost: every rank ends at once, one says why. The others
+/* A rank, a host or a GPU is lost: every rank ends at once, one says why. The others
  * leave it the time to do so. */
 static void on_lost(void *arg, const char *message, int report, int far)
 {
+    char words[ERR_MSG_MAX * 2];
     struct err e = {0};
 
     (void)arg;
@@ -140,14 +142,23 @@ static void on_lost(void *arg, const char *message, int report, int far)
         _exit(lost_status());
     }
     err_set(&e, ERR_FAILED, "%s", message);
-    err_mend(&e, "go on from the newest checkpoint with --resume");
+    newest_mend(&e);
     err_print(&e, "hone");
-    link_done(run_link, err_exit_status(ERR_FAILED), message);
+    snprintf(words, sizeof words, "%s%s%s", e.msg, *e.mend ? "\n  try: " : "", e.mend);
+    link_done(run_link, err_exit_status(ERR_FAILED), words);
     usleep(run_link ? 500000 : 0); /* the uplink's thread sends it */
     link_leave_status(lost_status());
     if (far)
         end_launcher();
     _exit(lost_status());
+}
+
+static struct comm *of_ranks; /* NULL: there is one */
+
+/* The same for a device that took its process with it. */
+static void on_gpu_lost(void *arg, const char *message, int report, int far)
+{
+    on_lost(arg, message, report && (!of_ranks || cluster_speaks(of_ranks)), far);
 }
 
 /* --report is HONE_UPLINK; who was started by a daemon reports to that one. */
@@ -203,6 +214,7 @@ static int train(int argc, char **argv)
     struct comm *ranks;
     int r = open_ranks(&ranks, &e);
 
+    of_ranks = ranks;
     if (r)
         return verb_result(r, &e);
     r = limit_processes(&e);
@@ -227,6 +239,7 @@ static int train(int argc, char **argv)
                                 .out = a.out,
                                 .resume = a.resume,
                                 .comm = ranks ? ranks : comm_self(),
+                                .lost = on_gpu_lost,
                                 .threads = ranks ? cluster_threads(ranks) : 0};
 
         r = run_job(&o, &e);

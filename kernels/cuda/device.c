@@ -150,12 +150,16 @@ static const char *mend_of(cudaError_t e)
     case cudaErrorMemoryAllocation:
         return ": lower micro_tokens, or free the device";
     case cudaErrorDevicesUnavailable:
-        return ": another process holds it (nvidia-smi shows which)";
+        return ": another process holds it (nvidia-smi shows which), or it was lost (dmesg "
+               "shows an Xid)";
     case cudaErrorECCUncorrectable:
-        return ": its memory is damaged; resume from the checkpoint on another device";
+        return ": its memory is damaged, go on with another device";
     case cudaErrorIllegalAddress:
     case cudaErrorLaunchFailure:
-        return " (in this or an earlier operator): resume from the last checkpoint";
+        return " (in this or an earlier operator)";
+    case cudaErrorUnknown:
+    case cudaErrorNoDevice:
+        return " (dmesg shows an Xid if it was lost)";
     default:
         return "";
     }

@@ -3,6 +3,7 @@
 #include "tests/cuda_emu/emu_internal.h"
 
 #include <deque>
+#include <fcntl.h>
 #include <memory>
 #include <sys/mman.h>
 #include <time.h>
@@ -190,8 +191,10 @@ void enqueue_when(cudaStream_t id, std::function<bool()> ready, std::function<vo
 }
 
 /* ---- failures on request: EMU_FAIL=call:n, or emu_fail_at(), makes the n-th call from now
- * fail (0: the next); EMU_STALL=call:n makes it never return. EMU_RANK: on that rank alone.
- * ---- */
+ * fail (0: the next); EMU_STALL=call:n makes it never return (EMU_STALLED: a
+ * file that is made then). EMU_RANK: on that rank alone.
+ * EMU_ERROR=214: it fails with that error of CUDA's, and so does every later call, as where
+ * a device is lost. ---- */
 
 big_lock lock;
 static char fail_call[64];
@@ -209,6 +212,8 @@ static void stall_if_asked(const char *call)
     static long left = ask && strchr(ask, ':') ? atol(strchr(ask, ':') + 1) : 0;
     if (!ask || strncmp(ask, call, strlen(call)) || ask[strlen(call)] != ':' || left--)
         return;
+    if (const char *mark = getenv("EMU_STALLED"))
+        close(creat(mark, 0600));
     lock.let_go();
     for (;;)
         pause();
@@ -231,18 +236,29 @@ bool injected(const char *call)
     return true;
 }
 
-static cudaError_t last_error;
+static cudaError_t last_error, lasting;
 
 static cudaError_t failed(cudaError_t e)
 {
-    return last_error = e;
+    return last_error = lasting ? lasting : e;
+}
+
+static bool fails(const char *call)
+{
+    if (lasting)
+        return true;
+    if (!injected(call))
+        return false;
+    if (const char *error = getenv("EMU_ERROR"))
+        lasting = (cudaError_t)atoi(error);
+    return true;
 }
 
 bool launch_fails()
 {
-    if (!injected("launch"))
+    if (!fails("launch"))
         return false;
-    last_error = cudaErrorLaunchFailure;
+    failed(cudaErrorLaunchFailure);
     return true;
 }
 
@@ -266,7 +282,7 @@ static size_t all_bytes()
 {
     const char *s = getenv("EMU_MEMORY");
 
-    return (s ? strtoul(s, nullptr, 0) : 16384) << 20;
+    return (s && is_chosen_rank() ? strtoul(s, nullptr, 0) : 16384) << 20;
 }
 
 /* A call that takes memory from the system or gives it back, or makes what does: never
@@ -284,7 +300,7 @@ void outside_steps(const char *call)
 /* The first line of every call: what fails on request. */
 #define CALL(name, error)                                                                  \
     guard hold(lock);                                                                      \
-    if (injected(#name))                                                                   \
+    if (fails(#name))                                                                      \
         return failed(error);
 
 extern "C" {
@@ -344,11 +360,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 {
     const char *name = getenv("EMU_NAME");
     const char *s = getenv("EMU_CAPABILITY"); /* 75: compute capability 7.5 */
-    int capability = s ? atoi(s) : 80;
+    int capability = s && is_chosen_rank() ? atoi(s) : 80;
     memset(p, 0, sizeof *p);
     snprintf(p->name, sizeof p->name, "%s",
              name && is_chosen_rank() ? name : "emulated GPU");
     p->uuid.bytes[0] = getenv("EMU_SAME_DEVICE") ? 0 : (char)(device + 1);
+    gethostname(p->uuid.bytes + 1, sizeof p->uuid.bytes - 1);
     p->major = capability / 10;
     p->minor = capability % 10;
     p->totalGlobalMem = all_bytes();
@@ -622,6 +639,8 @@ const char *cudaGetErrorString(cudaError_t e)
         return "CUDA-capable device(s) is/are busy or unavailable";
     case cudaErrorIllegalAddress:
         return "an illegal memory access was encountered";
+    case cudaErrorECCUncorrectable:
+        return "uncorrectable ECC error encountered";
     case cudaErrorLaunchFailure:
         return "unspecified launch failure";
     default:

@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # Ranks with an emulated GPU each, summed by the emulated NCCL: the same bits as through host
-# memory; the number of ranks, and the device, may change between stop and resume; and what
-# may go wrong ends within seconds with a message that names rank, host and device, and a
-# checkpoint to go on from.
+# memory; the number of ranks, and the device, may change between stop and resume.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
@@ -110,70 +108,3 @@ assert g["all_reduce_bytes"]["25 MB"] > 0 and g["all_reduce_seconds"] > 0, g
 PYTHON
 EMU_DEVICES=2 HONE_NCCL=off "$worker" doctor >out 2>err || fail "hone doctor without NCCL"
 grep -q 'all-reduce over the GPUs  *no NCCL: HONE_NCCL=off' out || fail "why there is no sum"
-
-# ---- what goes wrong, on rank 1 ----
-export HONE_NCCL_SECONDS=3
-# ends NAME SECONDS WORDS ENVIRONMENT...: a message with these words, once, and a checkpoint.
-ends() {
-    local name=$1 seconds=$2 words=$3 since=$SECONDS
-    shift 3
-    if env EMU_RANK=1 "$@" bash -c "$(declare -f ranks); worker='$worker'
-        ranks 2 '$name' --set stages.sft.checkpoint_every=1"; then
-        fail "$name: the job ended well"
-    fi
-    [ $((SECONDS - since)) -le "$seconds" ] || fail "$name took $((SECONDS - since)) s"
-    [ "$(grep -c "^hone: .*$words" err)" = 1 ] || fail "$name: \"$words\" was not said once"
-    [ "$(grep -c '^hone: ' err)" = 1 ] || fail "$name: more than one message"
-    failures=$((failures + 1))
-}
-failures=0
-resumes() { # NAME
-    ranks 2 "$1" --set stages.sft.checkpoint_every=1 --resume || fail "$1 does not go on"
-    same nccl2-true "$1"
-}
-ends stalls 20 "rank 1 on $host (pid [0-9]*, device 1) is missing from sum [0-9]* (.*, step [0-9]*) since 3 s: it is at step [0-9]*, [a-z]*" \
-    EMU_STALL=launch:300
-resumes stalls
-ends dies 20 "rank 1 on $host (pid [0-9]*, device 1) was killed or crashed at step" \
-    EMU_NCCL=die:9
-resumes dies
-ends hangs 20 "rank [01] on $host (device [01]): sum 9 (bucket 0, step [0-9]*) hangs since 3 s" \
-    EMU_NCCL=hang:9
-ends remote 20 "rank 1 on $host: .*device 1 .*remote process exited or there was a network" \
-    EMU_NCCL=async:9
-ends system 20 "rank 1 on $host: .*device 1 .*unhandled system error" EMU_NCCL=fail:9
-ends bus 20 "rank 1 on $host.*device 1.*illegal memory access" EMU_FAIL=cudaEventQuery:9
-resumes bus
-ends kernel 20 "rank 1 on $host: .*device 1.*unspecified launch failure" EMU_FAIL=launch:300
-ends connect 20 "device 0 .*connection of the ranks: NCCL has not come to an end in time" \
-    EMU_NCCL=init-hang
-grep -q 'try: NCCL_SOCKET_IFNAME' err || fail "no mend"
-ends refuse 20 "rank 1 on $host: .*device 1 .*connection of the ranks: NCCL" EMU_NCCL=init-fail
-ends same 20 "ranks 0 on $host and 1 on $host share one device" EMU_SAME_DEVICE=1
-grep -q 'try: start as many ranks on a host as it has devices' err || fail "no mend"
-ends fewer 20 "rank 1 on $host: .*local rank 1 has no device of its own, this host shows 1" \
-    EMU_DEVICES=1
-for call in cudaStreamCreateWithPriority:0 cudaEventCreateWithFlags:30 cudaStreamWaitEvent:1; do
-    ends "${call%:*}" 20 "rank 1 on $host: .*device 1" EMU_FAIL=$call
-done
-echo "$failures failures end with rank, host and device"
-
-# ---- what is only warned of ----
-warns() { # WORDS ENVIRONMENT...
-    local words=$1
-    shift
-    rm -rf warned
-    env EMU_RANK=1 "$@" bash -c "$(declare -f ranks); worker='$worker'; ranks 2 warned" ||
-        fail "$*: only a warning was due"
-    grep -q "warning .*$words" err || fail "$*: \"$words\" was not said"
-    same nccl2-true warned
-}
-warns "devices of different kinds: rank 0 on $host has emulated GPU, rank 1 on $host has other" \
-    EMU_NAME=other
-warns "rank 1 on $host (device 1): no NCCL: .*version 21200, older than 2.14.3: install" \
-    EMU_NCCL_VERSION=21200
-warns "rank 1 on $host has NCCL 22000, rank 0 on $host .*: install the same on every host" \
-    EMU_NCCL_VERSION=22000
-warns "rank 0 on $host (device 0): no NCCL: .*libm.so.6 lacks ncclGetVersion" \
-    HONE_NCCL=libm.so.6
-warns "no NCCL: .*cannot open shared object" HONE_NCCL=/nowhere/libnccl.so.2

@@ -23,8 +23,8 @@ train() { # NAME [options]
         --set stages.sft.log_every=1 "$@" >"$name.out" 2>&1 ||
         { echo "FAILED: $name"; tail -n 5 "$name.out"; exit 1; }
 }
-FAKE_NVML=xid FAKE_NVTX=$dir/ranges NVTX_INJECTION64_PATH=$HONE_TESTS/fake_nvtx.so train a
-grep -q 'reports Xid 79: it fell off the bus' a.out || { echo "FAILED: no Xid"; exit 1; }
+FAKE_NVML=xid FAKE_NVML_XID=74 FAKE_NVTX=$dir/ranges NVTX_INJECTION64_PATH=$HONE_TESTS/fake_nvtx.so train a
+grep -q 'reports Xid 74: NVLink error' a.out || { echo "FAILED: no Xid"; exit 1; }
 FAKE_NVML=hang train hangs
 
 python3 - <<'PYTHON'

@@ -154,7 +154,7 @@ lose() {
     [ $got != 0 ] || fail "rank $3 was lost, and the job ended well"
     [ $((SECONDS - since)) -le "$4" ] || fail "it took $((SECONDS - since)) s to notice"
     says_once "rank $3 on $(hostname) (pid $pid) $5"
-    says "go on from the newest checkpoint with --resume"
+    says "resume goes on from $1/sft/checkpoint-"
     sleep 0.3
     if pgrep -f -- "$bin/hone-worker job.yaml --out $1 " >/dev/null; then fail "orphans"; fi
 }

@@ -2,6 +2,7 @@
 #include "worker/dist/cluster.h"
 
 #include <errno.h>
+#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -68,8 +69,7 @@ static int wait_for(struct cluster *k, struct mpi_request *r, const char *what,
                     "%ld, %s (%s)",
                     k->comm.rank, k->host, k->patience, k->step + 1,
                     comm_phase_names[k->phase], what);
-            err_mend(&k->broken, "look at the network between the hosts, then go on with "
-                                 "--resume");
+            err_mend(&k->broken, "look at the network between the hosts");
             return cluster_fail(k, e);
         }
         rest(k, turn);
@@ -188,7 +188,13 @@ static void note(const struct comm *c, enum comm_phase phase, long step)
 
 static void patience(const struct comm *c, double seconds)
 {
-    of(c)->patience = seconds;
+    struct cluster *k = of(c);
+
+    k->patience = seconds;
+    if (k->limit > 0)
+        seconds = k->limit;
+    if (k->window.head)
+        atomic_store(&k->window.head->patience, (int)ceil(seconds));
 }
 
 /* ---- opening ---- */
@@ -455,6 +461,13 @@ void cluster_close(struct comm *c, int agreed)
 int cluster_is_broken(const struct comm *c)
 {
     return of(c)->broken.code != 0;
+}
+
+int cluster_speaks(const struct comm *c)
+{
+    struct cluster *k = of(c);
+
+    return !k->window.head || !atomic_exchange(&k->window.head->reported, 1);
 }
 
 int cluster_threads(const struct comm *c)

@@ -28,6 +28,8 @@ int cluster_open(struct comm **out, const struct cluster_setup *s, struct err *e
 /* agreed: every rank closes now (MPI says goodbye); else this one alone goes. Total. */
 void cluster_close(struct comm *c, int agreed);
 
+/* Is this rank the first of its host to speak of a loss? From any thread; once. */
+int cluster_speaks(const struct comm *c);
 int cluster_is_broken(const struct comm *c);
 
 /* Cores each of the ranks of this host may use, from the affinity of all of them. */

@@ -19,6 +19,7 @@ struct cluster {
     int rail;              /* MPI group, where H > 1 */
     int threads;
     double patience;
+    double limit; /* of what a rank may take, if that was set; else 0 */
     enum comm_phase phase;
     long step;
     int verdict;

@@ -38,6 +38,22 @@ static int find_worst(const struct comm *c, int code, int *rank, int *worst, str
     return r;
 }
 
+/* Devices and memory differ from rank to rank: also rank 0 says who it is, but of what was
+ * agreed on before. */
+static int wants_rank(const struct verdict *v)
+{
+    const char *at = v->msg;
+
+    if (v->code != ERR_DEVICE && v->code != ERR_NOMEM)
+        return 0;
+    while ((at = strstr(at, "rank ")) != NULL) {
+        at += 5;
+        if (*at >= '0' && *at <= '9')
+            return 0;
+    }
+    return 1;
+}
+
 int comm_agree(const struct comm *c, int r, struct err *e)
 {
     struct verdict v = {0};
@@ -64,7 +80,7 @@ int comm_agree(const struct comm *c, int r, struct err *e)
         *c->verdict = v.code;
     if (c->give_up)
         c->give_up(c);
-    if (rank == 0)
+    if (rank == 0 && !wants_rank(&v))
         err_set(e, v.code, "%s", v.msg);
     else
         err_set(e, v.code, "rank %d on %s: %s", rank, v.host, v.msg);

@@ -21,8 +21,7 @@ static struct devices *of(const struct comm *c)
 
 static int device_failed(const struct devices *d, const char *what, struct err *e)
 {
-    err_set(e, ERR_DEVICE, "%s: %s", what, d->backend->error());
-    return err_mend(e, "go on from the newest checkpoint with --resume");
+    return err_set(e, ERR_DEVICE, "%s: %s", what, d->backend->error());
 }
 
 /* ---- do the devices go together? ---- */
@@ -86,7 +85,7 @@ static int serves(const struct card *card, const struct comm *c)
     }
     if (c->rank == 0 && other)
         log_warn("devices of different kinds: rank 0 on %s has %s, rank %d on %s has %s; "
-                 "each step waits for the slowest",
+                 "each step waits for the slowest (a job for each kind would not)",
                  card[0].host, card[0].device.name, other, card[other].host,
                  card[other].device.name);
     if (c->rank == 0 && bad >= 0 && !card[bad].version)
@@ -393,7 +392,7 @@ int device_open(struct comm **out, const struct comm *c, const struct backend *b
     d->cluster = c->state;
     d->backend = b;
     d->two_bytes = two_bytes;
-    d->limit = limit_of();
+    d->limit = d->cluster->limit = limit_of();
     r = compare(d, c, &use, e);
     if (r || !use)
         goto fail;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "worker/dist/comm.h"
 #include "worker/dist/lag.h"
@@ -18,12 +19,21 @@ struct seen { /* of one rank */
     int visible; /* /proc shows its process */
 };
 
+enum { LATE_SECONDS = 2 };
+
+struct stand {      /* the one for whom all others wait */
+    int who, phase; /* -1: nobody */
+    long step, joined;
+    double since;
+};
+
 struct watch {
     const struct window *window;
     const char *host;
     watch_lost *lost;
     watch_lag *tell_lag; /* NULL: not here */
     struct lag lag;
+    struct stand stand;
     void *arg;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -77,22 +87,36 @@ static int is_lost(struct watch *t, int i, int *silent)
     return *silent;
 }
 
-static void say(struct watch *t, int i, int silent)
+static const char *phase_name(int phase)
 {
-    const struct window_rank *r = window_rank(t->window, i);
-    int phase = atomic_load(&r->phase), report = 1;
-    char text[ERR_MSG_MAX], device[32] = "";
+    return phase >= 0 && phase < COMM_PHASES ? comm_phase_names[phase] : "working";
+}
+
+/* The rank, its process, and its device if it sums on one. */
+static void name_rank(const struct watch *t, const struct window_rank *r, char *out,
+                      size_t n)
+{
+    char device[32] = "";
 
     if (atomic_load(&r->joined))
         snprintf(device, sizeof device, ", device %d", atomic_load(&r->device));
+    snprintf(out, n, "rank %d on %s (pid %d%s)", atomic_load(&r->rank), t->host,
+             atomic_load(&r->pid), device);
+}
+
+static void say(struct watch *t, int i, int silent)
+{
+    const struct window_rank *r = window_rank(t->window, i);
+    char text[ERR_MSG_MAX], name[128];
+    int report = 1;
+
     for (int k = 0; k < t->window->local; k++)
         report &= k == i || is_gone(window_rank(t->window, k));
     report = report && !atomic_exchange(&t->window->head->reported, 1);
-    snprintf(text, sizeof text, "rank %d on %s (pid %d%s) %s at step %ld, %s",
-             atomic_load(&r->rank), t->host, atomic_load(&r->pid), device,
+    name_rank(t, r, name, sizeof name);
+    snprintf(text, sizeof text, "%s %s at step %ld, %s", name,
              silent ? "has not moved for 10 s (is it stopped?)" : "was killed or crashed",
-             atomic_load(&r->step) + 1,
-             phase >= 0 && phase < COMM_PHASES ? comm_phase_names[phase] : "working");
+             atomic_load(&r->step) + 1, phase_name(atomic_load(&r->phase)));
     t->lost(t->arg, text, report, 0);
 }
 
@@ -101,25 +125,64 @@ static int is_training(int phase)
     return phase >= COMM_FORWARD && phase <= COMM_UPDATE;
 }
 
-/* Does everybody wait for one of us? */
-static void look_for_lag(struct watch *t)
+/* All others wait for `who` (-1: not for one). Has it stood still for the patience, and
+ * LATE_SECONDS more for who knows better (device_watch.c)? A call of a device's runtime may
+ * never return. */
+static void look_for_stand(struct watch *t, int who)
 {
-    int who = -1, working = 0, named;
-    char text[ERR_MSG_MAX];
-    double share;
+    const struct window_rank *r = who < 0 ? NULL : window_rank(t->window, who);
+    int patience = atomic_load(&t->window->head->patience);
+    struct stand now = {.who = who, .since = clock_now()}, *was = &t->stand;
+    char name[128], text[ERR_MSG_MAX];
+
+    if (r) {
+        now.phase = atomic_load(&r->phase);
+        now.step = atomic_load(&r->step);
+        now.joined = atomic_load(&r->joined);
+    }
+    if (!r || was->who != who || was->phase != now.phase || was->step != now.step ||
+        was->joined != now.joined) {
+        *was = now;
+        return;
+    }
+    if (!patience || now.since - was->since < patience + LATE_SECONDS ||
+        atomic_exchange(&t->window->head->reported, 1))
+        return;
+    name_rank(t, r, name, sizeof name);
+    snprintf(text, sizeof text,
+             "%s has not come on for %.0f s and all others wait for it: it is at step %ld, "
+             "%s",
+             name, now.since - was->since, now.step + 1, phase_name(now.phase));
+    t->lost(t->arg, text, 1, 0);
+}
+
+/* Does everybody wait for one of us? */
+static int find_last(struct watch *t)
+{
+    int who = -1, working = 0;
 
     for (int i = 0; i < t->window->ranks; i++) {
         const struct window_rank *r = window_rank(t->window, i);
 
         if (atomic_load(&r->left) || !is_training(atomic_load(&r->phase)))
-            return;
+            return -1;
         /* Who does not run may look like one who waits: what he waited for has come. */
         if (atomic_load(&r->waits) && t->seen[i].silent <= 1)
             continue;
         who = i;
         working++;
     }
-    named = lag_look(&t->lag, working == 1 ? who : -1, &share);
+    return working == 1 ? who : -1;
+}
+
+static void look_for_lag(struct watch *t)
+{
+    int who = find_last(t), named;
+    char text[ERR_MSG_MAX];
+    double share;
+
+    look_for_stand(t, who);
+    named = lag_look(&t->lag, who, &share);
     if (named >= 0) {
         const struct window_rank *r = window_rank(t->window, named);
 
@@ -178,6 +241,7 @@ int watch_start(struct watch **out, const struct window *w, const char *host,
     t->host = host;
     t->lost = lost;
     t->arg = arg;
+    t->stand.who = -1;
     t->tell_lag = w->local == 0 ? lag : NULL;
     if (t->tell_lag && lag_open(&t->lag, w->ranks, LAG_SECONDS * 1000 / WATCH_LOOK_MS)) {
         mem_free(t);

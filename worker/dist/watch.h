@@ -6,6 +6,10 @@
  * is left on the host reports; who cannot be seen in /proc (another pid namespace) is
  * judged by silence alone.
  *
+ * A rank that lives but does not come on while all others wait for it (a call of its
+ * device's that never returns) is lost as well, after the patience (window_head): the first
+ * rank of a single host judges that.
+ *
  * Invariant: `lost` is called at most once, from the watch's thread, while other threads
  * may wait for the lost rank for ever: it is expected to end the process. */
 #ifndef WORKER_DIST_WATCH_H

@@ -36,6 +36,7 @@ struct window_rank {
 struct window_head {
     _Atomic uint32_t arrived, generation; /* of the barrier */
     _Atomic int reported;                 /* a lost rank has been spoken of */
+    _Atomic int patience;                 /* seconds; 0: none */
 };
 struct window {
     int local, ranks; /* this rank's number on the host, and how many there are */

@@ -60,6 +60,7 @@ void health_gpu(const struct nvml *l, int rc, void *gpu, const char *called,
     snprintf(g->name, sizeof g->name, "%s", called);
     g->busy = g->memory_busy = g->used = g->total = g->celsius = g->watts = -1;
     g->throttled = g->ecc_uncorrected = -1;
+    g->lost = rc == NVML_GPU_LOST;
     if (rc) {
         snprintf(g->failed, sizeof g->failed, "%.60s%s", l->nvmlErrorString(rc),
                  rc == NVML_GPU_LOST ? " (it fell off the bus)" : "");

@@ -21,6 +21,7 @@ struct health_gpu {
     double celsius, watts;    /* now */
     double throttled;         /* bits, HEALTH_ */
     double ecc_uncorrected;   /* errors since the driver was loaded */
+    int lost;                 /* it fell off the bus */
     char failed[96];          /* why nothing is known; "" */
 };
 

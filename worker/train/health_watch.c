@@ -19,6 +19,13 @@ struct health_watch {
     double seconds, heard; /* clock_now() of the newest answer, or of the start */
     int quit, ended, left; /* left: whoever comes last frees this */
     int known, silent;     /* there is a reading; the silence was told */
+    int asked;
+    long readings;
+    double ecc;       /* errors of the first reading that knew, -1 */
+    double off_since; /* clock_now() when it fell off the bus, 0 */
+    health_lost *lost;
+    void *lost_arg;
+    char broken[ALARM_BYTES]; /* why; "" */
     struct health_gpu latest;
     char alarm[ALARMS_MAX][ALARM_BYTES]; /* a ring */
     unsigned long put, taken;
@@ -30,6 +37,34 @@ static void add_alarm(struct health_watch *w, const char *text)
     snprintf(w->alarm[w->put++ % ALARMS_MAX], ALARM_BYTES, "%s", text);
     if (w->put - w->taken > ALARMS_MAX)
         w->taken = w->put - ALARMS_MAX;
+}
+
+/* With the lock held. The first reason stays. */
+static void set_broken(struct health_watch *w, const char *text)
+{
+    if (!*w->broken)
+        snprintf(w->broken, sizeof w->broken, "%s", text);
+}
+
+/* The same. */
+static void judge_reading(struct health_watch *w, const struct health_gpu *g,
+                          const char *alarm)
+{
+    char text[ALARM_BYTES];
+
+    if (g->lost && w->off_since <= 0) {
+        w->off_since = clock_now();
+        set_broken(w, alarm);
+    }
+    if (g->ecc_uncorrected >= 0 && w->ecc < 0)
+        w->ecc = g->ecc_uncorrected;
+    if (g->ecc_uncorrected > w->ecc && w->ecc >= 0) {
+        snprintf(text, sizeof text,
+                 "%.64s (%s) has had %.0f uncorrected memory errors since the stage began: "
+                 "results may be wrong",
+                 g->name, w->bus, g->ecc_uncorrected - w->ecc);
+        set_broken(w, text);
+    }
 }
 
 /* NVIDIA, "Xid errors": those that end a run or spoil its results. */
@@ -59,6 +94,12 @@ static const char *xid_meaning(unsigned long long xid)
     }
 }
 
+/* Calls may never return from it. */
+static int is_off(unsigned long long xid)
+{
+    return xid == 79 || xid == 119 || xid == 120;
+}
+
 static void tell_reading(struct health_watch *w, const struct health_gpu *g,
                          struct str *was)
 {
@@ -72,6 +113,9 @@ static void tell_reading(struct health_watch *w, const struct health_gpu *g,
     w->silent = 0;
     if (bad && strcmp(str_get(&alarm), str_get(was)))
         add_alarm(w, str_get(&alarm));
+    judge_reading(w, g, str_get(&alarm));
+    w->readings++;
+    pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
     str_fini(was);
     *was = alarm;
@@ -85,6 +129,10 @@ static void tell_xid(struct health_watch *w, unsigned long long xid)
     snprintf(text, sizeof text, "%.64s (%s) reports Xid %llu: %s", w->latest.name, w->bus,
              xid, xid_meaning(xid));
     add_alarm(w, text);
+    if (is_off(xid) && w->off_since <= 0)
+        w->off_since = clock_now();
+    if (is_off(xid) || xid == 48 || xid == 95)
+        set_broken(w, text);
     pthread_mutex_unlock(&w->lock);
 }
 
@@ -106,6 +154,18 @@ static int pause_slice(struct health_watch *w)
     return quit;
 }
 
+/* A reading is wanted now; told once. */
+static int is_asked(struct health_watch *w)
+{
+    int asked;
+
+    pthread_mutex_lock(&w->lock);
+    asked = w->asked;
+    w->asked = 0;
+    pthread_mutex_unlock(&w->lock);
+    return asked;
+}
+
 static int quits(struct health_watch *w)
 {
     int quit;
@@ -116,6 +176,23 @@ static int quits(struct health_watch *w)
     return quit;
 }
 
+/* Who is held by a GPU that is off the bus ends here. */
+static void end_lost(struct health_watch *w)
+{
+    char text[ALARM_BYTES];
+    health_lost *lost = NULL;
+
+    pthread_mutex_lock(&w->lock);
+    if (!w->quit && w->off_since > 0 && clock_now() - w->off_since > HEALTH_GRACE) {
+        lost = w->lost;
+        w->lost = NULL;
+        memcpy(text, w->broken, sizeof text);
+    }
+    pthread_mutex_unlock(&w->lock);
+    if (lost)
+        lost(w->lost_arg, text);
+}
+
 /* Until the next reading is due; Xids are told as they come. 1: the watch is over. */
 static int wait_events(struct health_watch *w, const struct nvml *l, void *set)
 {
@@ -123,12 +200,13 @@ static int wait_events(struct health_watch *w, const struct nvml *l, void *set)
     struct nvml_event event;
     int quit = quits(w);
 
-    while (!quit && clock_now() < until) {
+    while (!quit && clock_now() < until && !is_asked(w)) {
         int rc = set ? l->nvmlEventSetWait_v2(set, &event, SLICE_MS) : NVML_TIMEOUT;
 
         if (!rc && event.type == NVML_EVENT_XID)
             tell_xid(w, event.data);
         quit = !set || (rc && rc != NVML_TIMEOUT) ? pause_slice(w) : quits(w);
+        end_lost(w);
     }
     return quit;
 }
@@ -198,7 +276,8 @@ static void *run(void *arg)
     return NULL;
 }
 
-struct health_watch *health_watch_start(const char *bus, double seconds)
+struct health_watch *health_watch_start(const char *bus, double seconds, health_lost *lost,
+                                        void *arg)
 {
     struct health_watch *w = mem_alloc(sizeof *w);
     pthread_t thread;
@@ -209,6 +288,9 @@ struct health_watch *health_watch_start(const char *bus, double seconds)
     pthread_cond_init(&w->changed, NULL);
     snprintf(w->bus, sizeof w->bus, "%s", bus);
     w->seconds = seconds;
+    w->ecc = -1;
+    w->lost = lost;
+    w->lost_arg = arg;
     w->heard = clock_now();
     if (pthread_create(&thread, NULL, run, w)) {
         drop(w);
@@ -248,6 +330,39 @@ int health_watch_alarm(struct health_watch *w, char *text, size_t n)
     }
     pthread_mutex_unlock(&w->lock);
     return told;
+}
+
+int health_watch_broken(struct health_watch *w, char *text, size_t n)
+{
+    int broken;
+
+    if (!w)
+        return 0;
+    pthread_mutex_lock(&w->lock);
+    snprintf(text, n, "%s", w->broken);
+    broken = *w->broken != 0;
+    pthread_mutex_unlock(&w->lock);
+    return broken;
+}
+
+void health_watch_ask(struct health_watch *w, double seconds)
+{
+    struct timespec until;
+    long readings;
+
+    if (!w)
+        return;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += (long)(seconds * 1e9);
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&w->lock);
+    readings = w->readings;
+    w->asked = 1;
+    while (!w->ended && w->readings == readings &&
+           !pthread_cond_timedwait(&w->changed, &w->lock, &until))
+        ;
+    pthread_mutex_unlock(&w->lock);
 }
 
 void health_watch_stop(struct health_watch *w)

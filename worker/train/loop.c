@@ -15,9 +15,9 @@
 #include "worker/ckpt/state.h"
 #include "worker/data/pack.h"
 #include "worker/train/choices.h"
-#include "worker/train/health_watch.h"
 #include "worker/train/infer.h"
 #include "worker/train/loop_internal.h"
+#include "worker/train/newest.h"
 #include "worker/train/writer.h"
 
 enum { STREAK_MAX = 10, STREAK_F16 = 24 }; /* f16: 16 bring the loss scale down to 1 */
@@ -353,23 +353,6 @@ static void add_to_interval(struct interval *v, const struct step_result *s)
     add_to_sum(&v->sum, "time_checkpoint", 0);
 }
 
-/* What the GPU of rank 0 looks like. */
-static void add_gpu(struct loop *l, struct metric_list *m)
-{
-    static const char *const name[] = {"gpu_busy",  "gpu_memory_used", "gpu_celsius",
-                                       "gpu_watts", "gpu_throttled",   "gpu_ecc_errors"};
-    struct health_gpu g;
-
-    if (!health_watch_latest(l->watch, &g))
-        return;
-    for (size_t i = 0; i < sizeof name / sizeof *name && m->n < METRICS_MAX; i++) {
-        double x[] = {g.busy, g.used, g.celsius, g.watts, g.throttled, g.ecc_uncorrected};
-
-        if (x[i] >= 0)
-            metric_add(m, name[i], x[i]);
-    }
-}
-
 /* A line of metrics.jsonl with the means since the last one, and one for people. */
 static int log_interval(struct loop *l, double lr, struct err *e)
 {
@@ -390,7 +373,9 @@ static int log_interval(struct loop *l, double lr, struct err *e)
         metric_add(&m, "loss_scale", trainer_scale(l->trainer)->factor);
     for (int i = 0; n > 0 && i < v->sum.n && m.n < METRICS_MAX; i++)
         metric_add(&m, v->sum.name[i], v->sum.value[i] / n);
-    add_gpu(l, &m);
+    r = loop_gpu_metrics(l, &m, e);
+    if (r)
+        return r;
     if (l->stalled) /* the daemon makes an event of it */
         metric_add(&m, "stalled", (double)l->stall.window);
     l->stalled = 0;
@@ -465,9 +450,8 @@ static int give_up(struct loop *l, struct err *e)
     if (f16)
         return err_mend(e,
                         "train in bf16 or f32 (resources.precision): f16 ends at 65504; or "
-                        "lower lr. The newest checkpoint is %s/checkpoint-%ld",
-                        l->dir, l->saved);
-    return err_mend(e, "lower lr; the last good checkpoint is kept in %s", l->dir);
+                        "lower lr");
+    return err_mend(e, "lower lr");
 }
 
 static int skipped_step(struct loop *l, const char *tensor, struct err *e)
@@ -496,19 +480,6 @@ static double patience_of(const struct loop *l)
     double x = 10 * l->longest;
 
     return l->longest == 0 ? 120 : x < 20 ? 20 : x;
-}
-
-/* What is wrong with this rank's GPU, to the log and the daemon. */
-static void say_alarms(struct loop *l)
-{
-    char text[256], line[320];
-
-    while (health_watch_alarm(l->watch, text, sizeof text)) {
-        snprintf(line, sizeof line, "rank %d on %s: %s", l->comm->rank,
-                 l->comm->host ? l->comm->host : "this host", text);
-        log_warn("%s: %s", l->o.stage->name, line);
-        link_event(l->o.link, "warning", line);
-    }
 }
 
 static int train(struct loop *l, struct err *e)
@@ -547,7 +518,7 @@ static int train(struct loop *l, struct err *e)
     }
     if (loop_leads(l))
         choices_store(l->o.job->backend);
-    say_alarms(l);
+    loop_gpu_say(l);
     tell_progress(l, &s, seconds);
     if (l->p.step % l->log_every == 0 || l->p.step == l->total)
         r = log_interval(l, s.lr, e);
@@ -628,6 +599,8 @@ static int run_phase(struct loop *l, enum phase phase, struct err *e)
     switch (phase) {
     case PHASE_TRAIN:
         r = fault_hit(FAULT_STEP) ? err_errno(e, ERR_IO, errno, "step boundary") : 0;
+        if (!r)
+            r = loop_gpu_check(l, e);
         r = comm_agree(l->comm, r, e);
         return r ? r : train(l, e);
     case PHASE_EVAL:
@@ -667,7 +640,7 @@ static int run_phases(struct loop *l, struct err *e)
         if (rc)
             return r ? r : rc;
         if (said & SAY_FAILED)
-            return comm_agree(l->comm, r, e);
+            return loop_gpu_blame(l, comm_agree(l->comm, r, e), e);
         phase = next_phase(l, said);
         if (phase == PHASE_FINAL)
             return comm_agree(l->comm, writer_wait(l->writer, e), e);
@@ -691,6 +664,12 @@ int loop_run(const struct loop_options *o, struct err *e)
         r = comm_agree(l->comm, loop_final(l, e), e);
     if (!r)
         r = comm_agree(l->comm, loop_test(l, e), e);
+    if (r == ERR_FAILED || r == ERR_DEVICE || r == ERR_NOMEM || r == ERR_IO) {
+        struct err second;
+
+        writer_wait(l->writer, &second); /* one more, perhaps */
+        newest_mend(e);
+    }
     loop_unload(l);
     mem_free(l);
     return r;

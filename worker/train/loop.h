@@ -9,6 +9,7 @@
 #ifndef WORKER_TRAIN_LOOP_H
 #define WORKER_TRAIN_LOOP_H
 
+#include "worker/dist/watch.h"
 #include "worker/link/link.h"
 #include "worker/train/job.h"
 
@@ -20,6 +21,7 @@ struct loop_options {
     int resume;
     volatile int *stop; /* a control word sets it as well */
     struct link *link;
+    watch_lost *lost; /* ends the process, from any thread; or NULL */
 };
 
 int loop_run(const struct loop_options *o, struct err *e);

@@ -20,6 +20,10 @@ struct kept {
     struct metric_list metrics;
 };
 
+struct loop_gpu { /* of a rank; -1: not known */
+    double busy, used, celsius, watts, throttled, ecc;
+};
+
 struct loop {
     struct loop_options o;
     const struct stage *stage;
@@ -46,6 +50,8 @@ struct loop {
     struct stall stall;
     int stalled;                /* to be said with the next line of metrics */
     struct health_watch *watch; /* of this rank's GPU, or NULL */
+    int device;                 /* its number */
+    struct loop_gpu *gpus;      /* (world), for metrics; NULL: there are none */
     struct writer *writer;      /* of checkpoints; rank 0's, opened by the first */
 
     long micro_tokens; /* as asked for, or chosen to fit; 0: the usual */
@@ -82,6 +88,14 @@ int loop_encode(struct loop *l, enum split split, struct sequences *out, struct 
 /* loop_end.c: final/, its measurements, stage.json. */
 int loop_final(struct loop *l, struct err *e);
 int loop_test(struct loop *l, struct err *e);
+
+/* loop_gpu.c. watch: what may go wrong is memory. check: is it still to be trusted? blame:
+ * why r came about, collective. metrics: of all ranks' GPUs, collective. */
+int loop_gpu_watch(struct loop *l, struct err *e);
+void loop_gpu_say(struct loop *l);
+int loop_gpu_check(const struct loop *l, struct err *e);
+int loop_gpu_blame(const struct loop *l, int r, struct err *e);
+int loop_gpu_metrics(const struct loop *l, struct metric_list *m, struct err *e);
 
 /* loop.c */
 int loop_measure(struct loop *l, struct model *m, const struct sequences *s,

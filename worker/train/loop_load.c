@@ -13,6 +13,7 @@
 #include "worker/train/health_watch.h"
 #include "worker/train/loop_internal.h"
 #include "worker/train/memory.h"
+#include "worker/train/newest.h"
 #include "worker/train/precision.h"
 #include "worker/train/writer.h"
 
@@ -398,17 +399,6 @@ static int check_ranks(const struct loop *l, struct err *e)
                     l->comm->world);
 }
 
-static void watch_gpu(struct loop *l)
-{
-    const struct backend_device *d = l->o.job->backend->device;
-    char bus[32] = "";
-
-    if (d && l->stage->loss)
-        d->bus(bus, sizeof bus);
-    if (*bus)
-        l->watch = health_watch_start(bus, HEALTH_WATCH_SECONDS);
-}
-
 int loop_load(struct loop *l, struct err *e)
 {
     int r;
@@ -423,6 +413,7 @@ int loop_load(struct loop *l, struct err *e)
     link_progress(l->o.link, "load", 0, 1, "{}");
     l->select = spec_select_metric(l->o.stage);
     r = file_join(l->dir, sizeof l->dir, l->o.run_dir, l->o.stage->name, e);
+    newest_stage(!r && l->stage->loss ? l->dir : NULL, l->o.stage->name);
     if (!r)
         r = check_needs(l, e);
     if (!r)
@@ -454,7 +445,7 @@ int loop_load(struct loop *l, struct err *e)
         r = tfevents_open(&l->events, l->dir, l->p.events_bytes, e);
     l->started = clock_now() - l->p.elapsed;
     if (!r)
-        watch_gpu(l);
+        r = loop_gpu_watch(l, e);
     if (!r)
         log_info("%s: %ld steps of %ld rows, %zu rows, %zu tokens in them",
                  l->o.stage->name, l->total, l->batch, l->run.n_rows,
@@ -466,6 +457,8 @@ void loop_unload(struct loop *l)
 {
     writer_free(l->writer);
     health_watch_stop(l->watch);
+    newest_stage(NULL, NULL);
+    mem_free(l->gpus);
     if (l->stage && l->stage->release)
         l->stage->release(&l->run);
     trainer_close(l->trainer);

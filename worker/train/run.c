@@ -139,7 +139,8 @@ static int run_stage(struct job *j, const struct spec *spec, const struct stage_
                                 .run_dir = f->path,
                                 .job_hash = f->job_hash,
                                 .resume = o->resume,
-                                .stop = &run_stop};
+                                .stop = &run_stop,
+                                .lost = o->lost};
     char words[ERR_MSG_MAX * 2];
     int done = leads(o) && is_done(f->path, s);
     int r = open_link(&loop.link, o, seed, s->name, report, e);

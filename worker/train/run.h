@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 #include "worker/dist/comm.h"
+#include "worker/dist/watch.h"
 #include "worker/link/link.h"
 
 struct run_options {
@@ -24,6 +25,7 @@ struct run_options {
     int resume;
     const struct comm *comm; /* run_job() is collective; NULL: one rank */
     int threads;             /* of this rank, where the job does not say; 0: all */
+    watch_lost *lost;        /* ends the process, from any thread; or NULL */
 };
 
 int run_job(const struct run_options *o, struct err *e);

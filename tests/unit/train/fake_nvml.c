@@ -1,7 +1,9 @@
 /* A driver's NVML library that answers, fails or hangs as FAKE_NVML asks: "ok", "init" (the
  * library does not start), "lost" (the second GPU fell off the bus), "hang", "sick" (hot,
- * with memory errors), "xid" (an Xid 79 soon), "falls" (off the bus, at the second look),
- * "stuck" (the third reading never ends). */
+ * with memory errors), "xid" (an Xid soon: FAKE_NVML_XID, or 79), "falls" (off the bus, at
+ * the second look), "stuck" (the third reading never ends), "ecc" (a memory error, from the
+ * second reading on). FAKE_NVML_RANK: of that rank of Open MPI alone; the others are well.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +13,22 @@ enum { SUCCESS = 0, NOT_SUPPORTED = 3, TIMEOUT = 10, DRIVER_NOT_LOADED = 9, GPU_
 
 static int is(const char *mode)
 {
-    const char *asked = getenv("FAKE_NVML");
+    const char *asked = getenv("FAKE_NVML"), *chosen = getenv("FAKE_NVML_RANK");
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
 
+    if (chosen && (!rank || strcmp(chosen, rank)))
+        return !strcmp(mode, "ok");
     return asked && !strcmp(asked, mode);
+}
+
+/* FAKE_NVML_AFTER: only once that file exists. */
+static int happened(void)
+{
+    const char *file = getenv("FAKE_NVML_AFTER");
+    static int did;
+
+    did = did || !file || !access(file, F_OK);
+    return did;
 }
 
 struct event {
@@ -125,8 +140,12 @@ int nvmlDeviceGetTotalEccErrors(void *gpu, int kind, int counter, unsigned long 
 {
     (void)counter;
     (void)kind;
-    *n = is("sick") && (size_t)gpu % 2 ? 3 : 0;
-    return is("sick") ? SUCCESS : NOT_SUPPORTED;
+    static int readings;
+
+    *n = is("ecc") ? happened() && (getenv("FAKE_NVML_AFTER") || readings++ > 0)
+         : is("sick") && (size_t)gpu % 2 ? 3
+                                         : 0;
+    return is("sick") || is("ecc") ? SUCCESS : NOT_SUPPORTED;
 }
 
 int nvmlDeviceGetHandleByPciBusId_v2(const char *bus, void **gpu)
@@ -135,7 +154,7 @@ int nvmlDeviceGetHandleByPciBusId_v2(const char *bus, void **gpu)
     static int looks;
 
     *gpu = &it;
-    if (strcmp(bus, "0000:3B:00.0"))
+    if (strncmp(bus, "0000:3", 6))
         return NOT_SUPPORTED;
     return is("falls") && looks++ ? GPU_LOST : SUCCESS;
 }
@@ -160,9 +179,10 @@ int nvmlEventSetWait_v2(void *set, struct event *event, unsigned ms)
     static int told;
 
     (void)set;
-    if (is("xid") && !told++) {
+    if (is("xid") && happened() && !told++) {
         event->type = 8;
-        event->data = 79;
+        event->data =
+            getenv("FAKE_NVML_XID") ? strtoul(getenv("FAKE_NVML_XID"), NULL, 10) : 79;
         return SUCCESS;
     }
     usleep(ms * 1000);

@@ -25,7 +25,7 @@ static struct health_watch *start(const char *mode)
     snprintf(path, sizeof path, "%s/fake_nvml.so", dir ? dir : ".");
     assert_int_equal(setenv("HONE_NVML", path, 1), 0);
     assert_int_equal(setenv("FAKE_NVML", mode, 1), 0);
-    w = health_watch_start(BUS, 0.05);
+    w = health_watch_start(BUS, 0.05, NULL, NULL);
     assert_non_null(w);
     return w;
 }
@@ -97,6 +97,27 @@ static void test_falls(void **state)
     (void)state;
     assert_true(alarm_within(w, 20, text));
     assert_string_equal(text, BUS " does not answer: GPU is lost (it fell off the bus)");
+    assert_true(health_watch_broken(w, text, sizeof text));
+    assert_string_equal(text, BUS " does not answer: GPU is lost (it fell off the bus)");
+    health_watch_stop(w);
+}
+
+/* An uncorrected error while we watch breaks the GPU; a reading comes when it is asked for.
+ */
+static void test_memory_error(void **state)
+{
+    struct health_watch *w = start("ecc");
+    double until = clock_now() + 20;
+    struct health_gpu g;
+    char text[256];
+
+    (void)state;
+    while (!health_watch_broken(w, text, sizeof text) && clock_now() < until)
+        health_watch_ask(w, 1);
+    assert_string_equal(text,
+                        "NVIDIA Fake 1000 (" BUS ") has had 1 uncorrected memory errors "
+                        "since the stage began: results may be wrong");
+    assert_true(health_watch_latest(w, &g) && g.ecc_uncorrected == 1);
     health_watch_stop(w);
 }
 
@@ -109,7 +130,7 @@ static void test_absent(void **state)
 
     (void)state;
     assert_int_equal(setenv("HONE_NVML", "/nowhere/libnvidia-ml.so.1", 1), 0);
-    w = health_watch_start(BUS, 0.05);
+    w = health_watch_start(BUS, 0.05, NULL, NULL);
     assert_false(alarm_within(w, 0.2, text));
     assert_false(health_watch_latest(w, &g));
     health_watch_stop(w);
@@ -141,9 +162,10 @@ static void test_hangs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_readings), cmocka_unit_test(test_alarms),
-        cmocka_unit_test(test_xid),      cmocka_unit_test(test_falls),
-        cmocka_unit_test(test_absent),   cmocka_unit_test(test_hangs),
+        cmocka_unit_test(test_readings),     cmocka_unit_test(test_alarms),
+        cmocka_unit_test(test_xid),          cmocka_unit_test(test_falls),
+        cmocka_unit_test(test_memory_error), cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_hangs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
