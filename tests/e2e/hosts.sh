@@ -65,6 +65,30 @@ hosts 4 2 job.yaml --out again "${every[@]}" || fail "four ranks again"
 cmp -s r4-true/sft/final/model.safetensors again/sft/final/model.safetensors ||
     fail "four ranks on two hosts did not repeat their bits"
 
+# A rank of another host that does not join a sum over the devices (emulated) is named, by
+# one rank: the first of the hosts that wait.
+emulated=$bin/../tests/hone-cuda-emu.so
+# missing N SLOTS RANK HOST
+missing() {
+    local run=missing$1 since=$SECONDS
+    if (export HONE_CUDA_PLUGIN=$emulated HONE_NCCL=$emulated HONE_CUDA_TUNE=0 EMU_SEED=2
+        export EMU_DEVICES=2 EMU_RANK=$3 EMU_STALL=launch:250 HONE_NCCL_SECONDS=3
+        export XDG_CACHE_HOME=$dir/cache
+        hosts "$1" "$2" job.yaml --out "$run" "${every[@]}" --set resources.device=cuda \
+            --set stages.sft.checkpoint_every=1); then
+        fail "rank $3 of $1 was missing, and the job ended well"
+    fi
+    [ "$(grep -c '^hone: ' err)" = 1 ] || fail "more than one rank spoke"
+    grep -qE "^hone: rank $3 on $4 \(pid [0-9]+, device [01]\) is missing from sum [0-9]+ \(.*, step [0-9]+\) since 3 s: it is at step [0-9]+, [a-z]+" err ||
+        fail "rank $3 on $4 is not named"
+    grep -qE -- "--resume goes on from .*$run/sft/checkpoint-[0-9]+" err || fail "no mend"
+    echo "rank $3 on $4 is missing: said after $((SECONDS - since)) s"
+}
+if [ -e "$emulated" ]; then
+    missing 4 2 3 h2
+    missing 2 1 0 h1
+fi
+
 # Cut the link in the middle of training.
 hosts 4 2 job.yaml --out cut --stage sft --set stages.sft.epochs=100000 \
     --set stages.sft.log_every=100000 --set stages.sft.eval_every=1000000 \

@@ -40,7 +40,8 @@ struct beacon {
     struct seen *seen;
     int hosts, own;
     struct beacon_calls calls;
-    struct lag lag; /* host 0's, of hosts */
+    struct lag lag;       /* host 0's, of hosts */
+    pthread_mutex_t lock; /* of seen[].at and .state */
     _Atomic int *reported;
     pthread_t thread;
     int started;
@@ -73,6 +74,7 @@ int beacon_open(struct beacon **out, struct beacon_host *own, struct err *e)
     *out = NULL;
     if (!b)
         return err_set(e, ERR_NOMEM, "beacon: out of memory");
+    pthread_mutex_init(&b->lock, NULL);
     b->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (b->fd < 0 || bind(b->fd, (struct sockaddr *)&any, sizeof any) ||
         getsockname(b->fd, (struct sockaddr *)&any, &len) ||
@@ -87,12 +89,20 @@ int beacon_open(struct beacon **out, struct beacon_host *own, struct err *e)
     return 0;
 }
 
-static void send_beats(const struct beacon *b, int leaves)
+static void note_state(struct beacon *b, int host, const struct beacon_state *s)
+{
+    pthread_mutex_lock(&b->lock);
+    b->seen[host].at = clock_now();
+    b->seen[host].state = *s;
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void send_beats(struct beacon *b, int leaves)
 {
     struct beat beat = {b->host[0].number, b->own, leaves, {0}};
 
     b->calls.look(b->calls.arg, &beat.state);
-    b->seen[b->own].state = beat.state;
+    note_state(b, b->own, &beat.state);
     for (int h = 0; h < b->hosts; h++)
         for (int i = 0; h != b->own && i < BEACON_ADDRESSES; i++) {
             struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = b->host[h].port};
@@ -113,10 +123,9 @@ static void hear(struct beacon *b)
         if (n != sizeof beat || beat.number != b->host[0].number || beat.host < 0 ||
             beat.host >= b->hosts)
             continue;
-        b->seen[beat.host].at = clock_now();
         b->seen[beat.host].skipped = 0;
         b->seen[beat.host].left |= beat.leaves;
-        b->seen[beat.host].state = beat.state;
+        note_state(b, beat.host, &beat.state);
     }
 }
 
@@ -124,11 +133,6 @@ static int is_lost(const struct seen *s)
 {
     return s->at > 0 && !s->left && s->skipped > BEACON_SILENCE / beat_every &&
            clock_now() - s->at > BEACON_SILENCE;
-}
-
-static const char *phase_name(int phase)
-{
-    return phase >= 0 && phase < COMM_PHASES ? comm_phase_names[phase] : "working";
 }
 
 /* Does every other host wait for one? Hosts are seen at moments up to half a second apart:
@@ -142,7 +146,7 @@ static void look_for_lag(struct beacon *b)
 
     for (int h = 0; h < b->hosts; h++) {
         s = &b->seen[h].state;
-        if (b->seen[h].left || s->phase < COMM_FORWARD || s->phase > COMM_UPDATE)
+        if (b->seen[h].left || s->one.phase < COMM_FORWARD || s->one.phase > COMM_UPDATE)
             return;
         working += s->working > 0;
         who = s->working > 0 ? h : who;
@@ -151,8 +155,8 @@ static void look_for_lag(struct beacon *b)
     if (named < 0)
         return;
     s = &b->seen[named].state;
-    lag_say(text, sizeof text, s->rank, b->host[named].name, s->pid, share, (long)s->step,
-            s->phase);
+    lag_say(text, sizeof text, s->one.rank, b->host[named].name, s->one.pid, share,
+            (long)s->one.step, s->one.phase);
     b->calls.lag(b->calls.told, text);
 }
 
@@ -176,9 +180,9 @@ static void judge(struct beacon *b)
                  "%s (ranks %d to %d; rank %d, pid %d, was at step %ld, %s) has not been "
                  "heard for %d s %s: its network is cut, or it is down",
                  x->name, x->first_rank, x->first_rank + x->ranks - 1,
-                 b->seen[h].state.rank, b->seen[h].state.pid,
-                 (long)b->seen[h].state.step + 1, phase_name(b->seen[h].state.phase),
-                 BEACON_SILENCE, where);
+                 b->seen[h].state.one.rank, b->seen[h].state.one.pid,
+                 (long)b->seen[h].state.one.step + 1,
+                 comm_phase_name(b->seen[h].state.one.phase), BEACON_SILENCE, where);
         if (b->reported && atomic_exchange(b->reported, 1))
             report = 0;
         b->calls.lost(b->calls.told, text, report, 1);
@@ -229,6 +233,37 @@ int beacon_start(struct beacon *b, const struct beacon_host *host, int hosts, in
     return 0;
 }
 
+int beacon_find(struct beacon *b, long number, struct beacon_rank *out, char *host,
+                size_t n)
+{
+    int found = 0;
+
+    pthread_mutex_lock(&b->lock);
+    for (int h = 0; !found && h < b->hosts; h++) {
+        const struct beacon_state *s = &b->seen[h].state;
+
+        if (h == b->own || b->seen[h].at <= 0 ||
+            (number ? s->last.joined >= number : !s->working))
+            continue;
+        *out = number ? s->last : s->one;
+        snprintf(host, n, "%s", b->host[h].name);
+        found = 1;
+    }
+    pthread_mutex_unlock(&b->lock);
+    return found;
+}
+
+int beacon_speaks(struct beacon *b, long number)
+{
+    int first = 0;
+
+    pthread_mutex_lock(&b->lock);
+    while (first < b->own && (b->seen[first].at <= 0 || b->seen[first].state.most < number))
+        first++;
+    pthread_mutex_unlock(&b->lock);
+    return first == b->own;
+}
+
 void beacon_stop(struct beacon *b)
 {
     if (!b)
@@ -239,6 +274,7 @@ void beacon_stop(struct beacon *b)
     }
     if (b->fd >= 0)
         close(b->fd);
+    pthread_mutex_destroy(&b->lock);
     lag_close(&b->lag);
     mem_free(b->host);
     mem_free(b->seen);

@@ -28,11 +28,17 @@ struct beacon_host {
     int first_rank, ranks;              /* of its ranks, the first in the world */
 };
 
+struct beacon_rank {
+    int32_t rank, pid, phase, device;
+    int64_t step, joined; /* as in struct window_rank */
+};
+
 /* What the ranks of a host are doing, as every beat tells it. */
 struct beacon_state {
-    int32_t working;          /* ranks that do not wait for others */
-    int32_t rank, pid, phase; /* of one of them, or else of the first */
-    int64_t step;
+    int32_t working;         /* ranks that do not wait for others */
+    struct beacon_rank one;  /* of them, or else the first */
+    struct beacon_rank last; /* has joined the fewest sums from device to device */
+    int64_t most;            /* sums that one of them has joined */
 };
 
 struct beacon_calls {
@@ -52,5 +58,14 @@ int beacon_open(struct beacon **out, struct beacon_host *own, struct err *e);
 int beacon_start(struct beacon *b, const struct beacon_host *host, int hosts, int own,
                  const struct beacon_calls *calls, _Atomic int *reported, struct err *e);
 void beacon_stop(struct beacon *b); /* total */
+
+/* The rank of another host for which sum `number` (from 1) waits, as the newest beats tell
+ * it, or with number 0 one that works while others wait. 0: there is none, or it is not
+ * known. From any thread. */
+int beacon_find(struct beacon *b, long number, struct beacon_rank *out, char *host,
+                size_t n);
+/* Is this host the first of those with a rank that has joined it: is it the one to speak?
+ */
+int beacon_speaks(struct beacon *b, long number);
 
 #endif

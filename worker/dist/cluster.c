@@ -34,11 +34,6 @@ int cluster_mpi_error(struct cluster *k, int error, const char *what, struct err
     return cluster_fail(k, e);
 }
 
-static struct window_rank *self_of(struct cluster *k)
-{
-    return k->window.head ? window_rank(&k->window, k->window.local) : &k->lone;
-}
-
 /* MPI makes progress only while it is asked; a rank with a core of its own asks without a
  * pause at first. */
 static void rest(const struct cluster *k, long turn)
@@ -49,6 +44,49 @@ static void rest(const struct cluster *k, long turn)
         sched_yield();
     else
         usleep(turn < 30000 ? 50 : 500);
+}
+
+static struct beacon_rank describe(const struct cluster *k, int i)
+{
+    const struct window_rank *r = k->window.head ? window_rank(&k->window, i) : &k->lone;
+
+    return (struct beacon_rank){
+        .rank = k->window.head ? atomic_load(&r->rank) : k->comm.rank,
+        .pid = k->window.head ? atomic_load(&r->pid) : (int)getpid(),
+        .phase = atomic_load(&r->phase),
+        .device = atomic_load(&r->device),
+        .step = atomic_load(&r->step),
+        .joined = atomic_load(&r->joined)};
+}
+
+/* A rank of this host that works while others wait, or else of another. */
+static int find_late(struct cluster *k, struct beacon_rank *out, char *host, size_t n)
+{
+    for (int i = 0; k->window.head && i < k->locals; i++) {
+        const struct window_rank *r = window_rank(&k->window, i);
+
+        if (atomic_load(&r->waits) || atomic_load(&r->left))
+            continue;
+        *out = describe(k, i);
+        snprintf(host, n, "%s", k->host);
+        return 1;
+    }
+    return k->beacon && beacon_find(k->beacon, 0, out, host, n);
+}
+
+static void say_silence(struct cluster *k, const char *what)
+{
+    char host[64], late[192] = "";
+    struct beacon_rank r;
+
+    if (find_late(k, &r, host, sizeof host))
+        snprintf(late, sizeof late, ": rank %d on %s (pid %d) is at step %ld, %s", r.rank,
+                 host, r.pid, (long)r.step + 1, comm_phase_name(r.phase));
+    err_set(&k->broken, ERR_FAILED,
+            "rank %d on %s: the other hosts have not answered for %.0f s at step %ld, %s "
+            "(%s)%s",
+            k->comm.rank, k->host, k->patience, k->step + 1, comm_phase_names[k->phase],
+            what, late);
 }
 
 static int wait_for(struct cluster *k, struct mpi_request *r, const char *what,
@@ -64,11 +102,7 @@ static int wait_for(struct cluster *k, struct mpi_request *r, const char *what,
         if (done)
             break;
         if (turn % 64 == 0 && clock_now() > until) {
-            err_set(&k->broken, ERR_FAILED,
-                    "rank %d on %s: the other hosts have not answered for %.0f s at step "
-                    "%ld, %s (%s)",
-                    k->comm.rank, k->host, k->patience, k->step + 1,
-                    comm_phase_names[k->phase], what);
+            say_silence(k, what);
             err_mend(&k->broken, "look at the network between the hosts");
             return cluster_fail(k, e);
         }
@@ -79,7 +113,7 @@ static int wait_for(struct cluster *k, struct mpi_request *r, const char *what,
 
 int cluster_wait(struct cluster *k, struct mpi_request *r, const char *what, struct err *e)
 {
-    struct window_rank *self = self_of(k);
+    struct window_rank *self = cluster_self(k);
     int rc;
 
     atomic_store_explicit(&self->waits, 1, memory_order_relaxed);
@@ -178,7 +212,7 @@ static int all_reduce(const struct comm *c, float *x, size_t n, struct err *e)
 static void note(const struct comm *c, enum comm_phase phase, long step)
 {
     struct cluster *k = of(c);
-    struct window_rank *r = self_of(k);
+    struct window_rank *r = cluster_self(k);
 
     k->phase = phase;
     k->step = step;
@@ -334,14 +368,15 @@ static void look(void *arg, struct beacon_state *out)
         const struct window_rank *r =
             k->window.head ? window_rank(&k->window, i) : &k->lone;
         int works = !atomic_load(&r->waits) && !atomic_load(&r->left);
+        struct beacon_rank it = describe(k, i);
 
         out->working += works;
-        if (!works && (i || out->working))
-            continue;
-        out->rank = k->window.head ? atomic_load(&r->rank) : k->comm.rank;
-        out->pid = k->window.head ? atomic_load(&r->pid) : (int)getpid();
-        out->phase = atomic_load(&r->phase);
-        out->step = atomic_load(&r->step);
+        if (works || (!i && !out->working))
+            out->one = it;
+        if (i == k->locals - 1 || it.joined <= out->last.joined)
+            out->last = it;
+        if (it.joined > out->most)
+            out->most = it.joined;
     }
 }
 

@@ -28,6 +28,12 @@ struct cluster {
     void *lost_arg;
 };
 
+/* What others may know of this rank. */
+static inline struct window_rank *cluster_self(struct cluster *k)
+{
+    return k->window.head ? window_rank(&k->window, k->window.local) : &k->lone;
+}
+
 int cluster_fail(struct cluster *k, struct err *e);
 int cluster_mpi_error(struct cluster *k, int error, const char *what, struct err *e);
 /* Until the request is done; ERR_FAILED after the patience. */

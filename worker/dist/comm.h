@@ -29,6 +29,10 @@ enum comm_phase {
     COMM_PHASES
 };
 extern const char *const comm_phase_names[COMM_PHASES];
+static inline const char *comm_phase_name(int phase)
+{
+    return phase >= 0 && phase < COMM_PHASES ? comm_phase_names[phase] : "working";
+}
 
 /* Gradients of n elements in one row of memory, summed over the ranks in buckets while
  * backward goes on. Where the optimizer is sharded (ZeRO-1: Rajbhandari et al. 2020, stage

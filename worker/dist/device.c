@@ -133,9 +133,7 @@ static void label(struct devices *d, int bucket)
     atomic_store(&l->bucket, bucket);
     atomic_store(&l->step, d->cluster->step);
     d->queued++;
-    if (d->cluster->window.head)
-        atomic_store(&window_rank(&d->cluster->window, d->cluster->window.local)->joined,
-                     d->queued);
+    atomic_store(&cluster_self(d->cluster)->joined, d->queued);
 }
 
 /* Elements of bucket b; 0: a gap. */
@@ -328,15 +326,12 @@ static int is_hopeless(void *arg)
 static int connect_all(struct devices *d, const struct comm *c, struct err *e)
 {
     const struct backend_ranks *ranks = d->backend->ranks;
-    struct window_rank *own =
-        d->cluster->window.head ? window_rank(&d->cluster->window, d->cluster->window.local)
-                                : NULL;
+    struct window_rank *own = cluster_self(d->cluster);
     char id[BACKEND_GROUP_ID] = "";
     double seconds;
     int r = 0;
 
-    if (own)
-        atomic_store(&own->device, d->own.index);
+    atomic_store(&own->device, d->own.index);
     if (c->rank == 0 && ranks->group_id(id))
         r = device_failed(d, "start of the sums", e);
     r = comm_agree(c, r, e);
@@ -347,15 +342,13 @@ static int connect_all(struct devices *d, const struct comm *c, struct err *e)
     seconds = d->limit > 0 ? d->limit : connect_seconds;
     r = ranks->open(&d->group, id, c->rank, c->world, seconds, is_hopeless, d);
     if (r) {
-        if (own)
-            atomic_store(&own->unconnected, 1);
+        atomic_store(&own->unconnected, 1);
         err_set(e, r, "%s", d->backend->error());
         err_mend(e, "NCCL_SOCKET_IFNAME names the network between hosts; HONE_NCCL=off "
                     "sums through host memory");
     }
     r = comm_agree(c, r, e);
-    if (own)
-        atomic_store(&own->unconnected, 0);
+    atomic_store(&own->unconnected, 0);
     return r;
 }
 

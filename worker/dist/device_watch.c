@@ -1,7 +1,8 @@
 /* The watch over sums from device to device; see device.h. Fails only to start.
  *
  * What was queued long ago and is not done hangs. The ranks of a host write in their window
- * how many sums each has joined, so that the one that is missing has a name. */
+ * how many sums each has joined, and the first of them tells it to the other hosts twice a
+ * second (beacon.h), so that the one that is missing has a name. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,7 +10,7 @@
 #include "base/clock.h"
 #include "worker/dist/device_internal.h"
 
-enum { LOOK_MS = 100, LEAVE_SECONDS = 2, ABORT_SECONDS = 3 };
+enum { LOOK_MS = 100, LATE_MS = 1500, LEAVE_SECONDS = 2, ABORT_SECONDS = 3 };
 
 /* The lowest rank of this host that has not joined sum `number` (from 1), or NULL. */
 static const struct window_rank *find_missing(const struct devices *d, long number)
@@ -38,29 +39,60 @@ static void name_sum(const struct devices *d, long number, char *out, size_t n)
                  atomic_load(&l->step) + 1);
 }
 
+/* The same of another host, as its first rank tells ours. */
+static int find_far(const struct devices *d, long number, struct beacon_rank *out,
+                    char *host, size_t n)
+{
+    struct beacon *b = d->cluster->beacon;
+
+    return b && beacon_find(b, number, out, host, n);
+}
+
 static void say_hang(const struct devices *d, long number, double seconds, char *out,
                      size_t n)
 {
-    const struct window_rank *r = find_missing(d, number);
-    char sum[96];
-    int phase;
+    const struct window_rank *w = find_missing(d, number);
+    struct beacon_rank r;
+    char sum[96], host[64];
 
     name_sum(d, number, sum, sizeof sum);
-    if (!r) {
+    snprintf(host, sizeof host, "%s", d->comm.host);
+    if (w)
+        r = (struct beacon_rank){.rank = atomic_load(&w->rank),
+                                 .pid = atomic_load(&w->pid),
+                                 .phase = atomic_load(&w->phase),
+                                 .device = atomic_load(&w->device),
+                                 .step = atomic_load(&w->step)};
+    if (w || find_far(d, number, &r, host, sizeof host))
         snprintf(out, n,
-                 "rank %d on %s (device %d): %s hangs since %.0f s, though every rank of "
-                 "this host has joined it: look at the link between the devices and hosts "
-                 "(NCCL_DEBUG=INFO says more)",
+                 "rank %d on %s (pid %d, device %d) is missing from %s since %.0f s: it is "
+                 "at step %ld, %s",
+                 r.rank, host, r.pid, r.device, sum, seconds, (long)r.step + 1,
+                 comm_phase_name(r.phase));
+    else
+        snprintf(out, n,
+                 "rank %d on %s (device %d): %s hangs since %.0f s, though every rank has "
+                 "joined it, as far as is known: look at the link between the devices and "
+                 "hosts (NCCL_DEBUG=INFO says more)",
                  d->comm.rank, d->comm.host, d->own.index, sum, seconds);
-        return;
+}
+
+/* Is it this rank that says so? The first rank of a host knows most, and of the hosts the
+ * first that waits speaks. */
+static int speaks(const struct devices *d, long number)
+{
+    struct cluster *k = d->cluster;
+
+    if (k->beacon && !beacon_speaks(k->beacon, number)) {
+        cluster_speaks(&k->comm); /* that our end is no news to the others of this host */
+        return 0;
     }
-    phase = atomic_load(&r->phase);
-    snprintf(out, n,
-             "rank %d on %s (pid %d, device %d) is missing from %s since %.0f s: it is at "
-             "step %ld, %s",
-             atomic_load(&r->rank), d->comm.host, atomic_load(&r->pid),
-             atomic_load(&r->device), sum, seconds, atomic_load(&r->step) + 1,
-             phase >= 0 && phase < COMM_PHASES ? comm_phase_names[phase] : "working");
+    for (int i = 0; k->hosts > 1 && !k->beacon && i < LATE_MS / LOOK_MS; i++) {
+        usleep(LOOK_MS * 1000);
+        if (atomic_load(&d->stopping))
+            return 0;
+    }
+    return cluster_speaks(&k->comm);
 }
 
 static void *abort_sums(void *arg)
@@ -85,10 +117,9 @@ static void abort_within(struct devices *d)
 }
 
 /* The ranks that are left end; one of a host says why. */
-static void end_all(struct devices *d, const char *text)
+static void end_all(struct devices *d, const char *text, int report)
 {
     struct cluster *k = d->cluster;
-    int report = !k->window.head || !atomic_exchange(&k->window.head->reported, 1);
 
     abort_within(d);
     if (k->lost)
@@ -111,7 +142,7 @@ static void end_failed(struct devices *d, const struct backend_progress *p)
         "rank %d on %s (pid %d, device %d, %.60s): %s at %s (NCCL_DEBUG=INFO says more)",
         d->comm.rank, d->comm.host, (int)getpid(), d->own.index, d->own.name, p->failed,
         sum);
-    end_all(d, text);
+    end_all(d, text, cluster_speaks(&d->cluster->comm));
 }
 
 static void *watch(void *arg)
@@ -138,7 +169,7 @@ static void *watch(void *arg)
             char text[ERR_MSG_MAX];
 
             say_hang(d, done + 1, now - since, text, sizeof text);
-            end_all(d, text);
+            end_all(d, text, speaks(d, done + 1));
             return NULL;
         }
     }

@@ -49,6 +49,5 @@ void lag_say(char *buf, unsigned n, int rank, const char *host, int pid, double 
         buf, n,
         "rank %d on %s (pid %d) lags: the others waited for it %.0f %% of %d s, last at "
         "step %ld, %s",
-        rank, host, pid, 100 * share, LAG_SECONDS, step + 1,
-        phase >= 0 && phase < COMM_PHASES ? comm_phase_names[phase] : "working");
+        rank, host, pid, 100 * share, LAG_SECONDS, step + 1, comm_phase_name(phase));
 }

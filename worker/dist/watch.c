@@ -87,11 +87,6 @@ static int is_lost(struct watch *t, int i, int *silent)
     return *silent;
 }
 
-static const char *phase_name(int phase)
-{
-    return phase >= 0 && phase < COMM_PHASES ? comm_phase_names[phase] : "working";
-}
-
 /* The rank, its process, and its device if it sums on one. */
 static void name_rank(const struct watch *t, const struct window_rank *r, char *out,
                       size_t n)
@@ -116,7 +111,7 @@ static void say(struct watch *t, int i, int silent)
     name_rank(t, r, name, sizeof name);
     snprintf(text, sizeof text, "%s %s at step %ld, %s", name,
              silent ? "has not moved for 10 s (is it stopped?)" : "was killed or crashed",
-             atomic_load(&r->step) + 1, phase_name(atomic_load(&r->phase)));
+             atomic_load(&r->step) + 1, comm_phase_name(atomic_load(&r->phase)));
     t->lost(t->arg, text, report, 0);
 }
 
@@ -152,7 +147,7 @@ static void look_for_stand(struct watch *t, int who)
     snprintf(text, sizeof text,
              "%s has not come on for %.0f s and all others wait for it: it is at step %ld, "
              "%s",
-             name, now.since - was->since, now.step + 1, phase_name(now.phase));
+             name, now.since - was->since, now.step + 1, comm_phase_name(now.phase));
     t->lost(t->arg, text, 1, 0);
 }
 
