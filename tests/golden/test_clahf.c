@@ -234,7 +234,7 @@ static void open_rm(struct rm_run *x, int K)
     for (int k = 0; k < K; k++)
         x->order[k] = k; /* of label 0, the only one here */
     x->run = (struct stage_run){.K = K, .order = x->order};
-    x->run.config = configure(stage_find("rm"), "{\"alpha\": 0.8}");
+    x->run.config = configure(stage_find("rm", TASK_CLASSIFY), "{\"alpha\": 0.8}");
 }
 
 static void check_accuracy(struct folder *f, struct rm_run *x, int K)
@@ -243,9 +243,10 @@ static void check_accuracy(struct folder *f, struct rm_run *x, int K)
     struct err e = {0};
     size_t n = (size_t)(f->g.in.B / K);
 
-    assert_int_equal(stage_find("rm")->evaluate(&x->run, x->label, n,
-                                                recorded(f, "rewards", f->g.in.B), &m, &e),
-                     0);
+    assert_int_equal(
+        stage_find("rm", TASK_CLASSIFY)
+            ->evaluate(&x->run, x->label, n, recorded(f, "rewards", f->g.in.B), &m, &e),
+        0);
     near("top-1 accuracy", metric_get(&m, "top1_accuracy"),
          number(f->json, "top1_accuracy"), 1e-6);
     near("strict order", metric_get(&m, "ordered_accuracy"),
@@ -306,7 +307,7 @@ static void check_backward(struct folder *f, struct rm_run *x, int K)
     if (model_forward(f->m, t, &f->g.in, NULL, &out, &e))
         fail_msg("%s", e.msg);
     b.out = out.logits->data;
-    assert_int_equal(stage_find("rm")->loss(&x->run, &b, &loss, &m, &e), 0);
+    assert_int_equal(stage_find("rm", TASK_CLASSIFY)->loss(&x->run, &b, &loss, &m, &e), 0);
     near("loss of the stage", loss, number(f->json, "loss"), 2e-6);
     assert_int_equal(tape_seed(t, out.logits, d_out), 0);
     if (tape_backward(t, &e))
@@ -606,7 +607,7 @@ static void test_ppo_code(void **state)
 /* The stage itself, as a job runs it with `compat: code`. */
 static void test_stage_ppo(void **state)
 {
-    const struct stage *stage = stage_find("ppo");
+    const struct stage *stage = stage_find("ppo", TASK_CLASSIFY);
     struct folder f;
     struct stage_run run = {.seed = 1};
     struct ppo_tables tables;
@@ -654,7 +655,7 @@ static void test_first_ratio(void **state)
 {
     static const char *const compat[] = {"{\"compat\": \"paper\"}",
                                          "{\"compat\": \"code\"}", "{\"action\": \"all\"}"};
-    const struct stage *stage = stage_find("ppo");
+    const struct stage *stage = stage_find("ppo", TASK_CLASSIFY);
     struct folder f;
 
     (void)state;

@@ -81,7 +81,7 @@ static void open_golden(const char *folder)
     ok(safetensors_open(&g.file, path, &e), &e);
     snprintf(path, sizeof path, "%s/golden.json", dir);
     ok(json_read(path, 1 << 24, &g.json, &e), &e);
-    g.stage.stage = stage_find("sft");
+    g.stage.stage = stage_find("sft", TASK_CLASSIFY);
     assert_non_null(g.stage.stage);
     assert_true(g.stage.stage->config_size <= sizeof g.config);
     opt_defaults(g.stage.stage->options, &g.config);

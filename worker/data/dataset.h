@@ -35,8 +35,10 @@ struct data_spec {
     long limit;            /* 0: all */
     long max_tokens;
     /* resolved from the nodes by data_resolve() */
+    int answers;         /* rows are a prompt and its response */
     int kind, header;    /* enum data_kind; header row present */
-    const char *text[2]; /* column names or numbers; text[1] NULL: single texts */
+    const char *text[2]; /* column names or numbers; text[1] NULL: single texts;
+                            answers: of the prompt and the response */
     const char *label_column;
     struct opt_list bins;
     double validation_share, test_share;
@@ -44,9 +46,9 @@ struct data_spec {
 };
 extern const struct opt data_options[];
 
-/* Check the section and fill the resolved fields. */
-void data_resolve(struct data_spec *d, const struct node *section, struct arena *a,
-                  struct problems *p);
+/* Check the section and fill the resolved fields; answers: what the job's task wants. */
+void data_resolve(struct data_spec *d, const struct node *section, int answers,
+                  struct arena *a, struct problems *p);
 
 struct row {
     const char *text[2]; /* text[1] NULL: no pair; NUL-terminated UTF-8 */

@@ -162,6 +162,36 @@ static int too_short(const struct encode_spec *s, size_t special, struct err *e)
     return err_mend(e, "raise data.max_tokens to %zu or more", special + 8);
 }
 
+/* The same for a prompt and its response, which keeps all that fits beside one token of the
+ * prompt: the prompt loses its beginning, so that it still ends where the response begins;
+ * *cut tokens of it. */
+static int fit_answer(size_t *prompt, size_t *response, size_t room, size_t *cut)
+{
+    size_t most = room - (*prompt > 0), before = *prompt + *response;
+
+    *response = *response < most ? *response : most;
+    *cut = *prompt + *response > room ? *prompt + *response - room : 0;
+    *prompt -= *cut;
+    return *prompt + *response < before;
+}
+
+static int encode_templated(const struct tok *t, const char *template, const char *text,
+                            size_t len, struct str *buf, struct tok_ids *out, struct err *e)
+{
+    const char *hole = template ? strstr(template, "{prompt}") : NULL;
+
+    out->n = 0;
+    if (!hole)
+        return tok_encode(t, text, len, out, e);
+    str_clear(buf);
+    str_add_bytes(buf, template, (size_t)(hole - template));
+    str_add_bytes(buf, text, len);
+    str_add(buf, hole + strlen("{prompt}"));
+    if (str_failed(buf))
+        return err_set(e, ERR_NOMEM, "encode text: out of memory");
+    return tok_encode(t, buf->s, buf->len, out, e);
+}
+
 /* " || candidate" of every label. */
 static int encode_candidates(const struct encode_spec *s, struct tok_ids *out,
                              struct err *e)
@@ -259,11 +289,26 @@ static int add_ids(struct work *w, const int *id, size_t n, struct err *e)
     return 0;
 }
 
+static int encode_text(const struct encoding *g, const struct row *row, int k,
+                       struct work *w, struct err *e)
+{
+    const struct encode_spec *s = g->spec;
+    int r;
+
+    if (!s->answers)
+        return encode_prefixed(s->tok, g->prefix, row->text[k], row->len[k], &w->prefixed,
+                               &w->text[k], e);
+    r = encode_templated(s->tok, k ? NULL : s->template, row->text[k], row->len[k],
+                         &w->prefixed, &w->text[k], e);
+    return r || !k ? r : tok_push(&w->text[k], s->eos, e);
+}
+
 /* Example i: its ids to the block, the lengths of its sequences to offset[]. */
 static int encode_example(struct encoding *g, size_t i, struct work *w, struct err *e)
 {
     const struct encoded *x = g->out->encoded;
     size_t n[2] = {0, 0}, number = g->pick ? g->pick[i] : i;
+    size_t cut = 0;
     struct row row;
     int count, r = 0;
 
@@ -272,19 +317,21 @@ static int encode_example(struct encoding *g, size_t i, struct work *w, struct e
     else
         r = dataset_get(g->set, number, &w->row, &row, e);
     for (int k = 0; !r && k <= x->pair; k++) {
-        r = encode_prefixed(g->spec->tok, g->prefix, row.text[k], row.len[k], &w->prefixed,
-                            &w->text[k], e);
+        r = encode_text(g, &row, k, w, e);
         n[k] = w->text[k].n;
     }
     if (r)
         return r;
-    if (fit(&n[0], &n[1], g->room))
+    if (g->spec->answers ? fit_answer(&n[0], &n[1], g->room, &cut)
+                         : fit(&n[0], &n[1], g->room))
         w->truncated += x->S;
+    if (g->spec->answers)
+        g->out->answer[i] = x->n_head + n[0] ? (int)((size_t)x->n_head + n[0]) : 1;
     count = (int)n[0];
     if (x->pair)
         r = add_ids(w, &count, 1, e);
     for (int k = 0; !r && k <= x->pair; k++)
-        r = add_ids(w, w->text[k].id, n[k], e);
+        r = add_ids(w, w->text[k].id + (k ? 0 : cut), n[k], e);
     for (size_t j = 0; j < x->S; j++) {
         size_t len = (size_t)x->n_head + n[0] + n[1] + x->tail[j].n +
                      (x->pair ? (size_t)x->n_middle : 0);
@@ -411,6 +458,22 @@ static int frame_policy(struct encoding *g, struct err *e)
     return push_all(&x->tail[0], f.suffix, (size_t)f.n_suffix, e);
 }
 
+static int frame_answer(struct encoding *g, struct err *e)
+{
+    struct encoded *x = g->out->encoded;
+    struct tok_frame f;
+
+    tok_frame(g->spec->tok, 0, &f);
+    if (g->spec->max_tokens < f.n_prefix + 2)
+        return too_short(g->spec, (size_t)f.n_prefix, e);
+    memcpy(x->head, f.prefix, sizeof x->head);
+    x->n_head = f.n_prefix;
+    x->fixed = (size_t)f.n_prefix;
+    g->room = (size_t)(g->spec->max_tokens - f.n_prefix);
+    g->out->answer = mem_array(g->n + 1, sizeof *g->out->answer);
+    return g->out->answer ? 0 : out_of_memory(e);
+}
+
 static int frame_reward(struct encoding *g, struct err *e)
 {
     const struct encode_spec *s = g->spec;
@@ -445,7 +508,9 @@ static int encode(struct encoding *g, struct sequences *out, int pair, int rewar
 
     g->out = out;
     if (!r)
-        r = reward ? frame_reward(g, e) : frame_policy(g, e);
+        r = g->spec->answers ? frame_answer(g, e)
+            : reward         ? frame_reward(g, e)
+                             : frame_policy(g, e);
     if (!r)
         r = encode_all(g, e);
     if (r)

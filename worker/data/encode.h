@@ -4,7 +4,9 @@
  * token types 0/1; the longer text is cut first. Reward-model input of candidate j:
  * [CLS] prefix: x || candidate_j [SEP], pairs `prefix: x1 [SEP] prefix: x2 || candidate`
  * with one token type; texts are cut (the longer first), special tokens and the candidate
- * never. Text and " || candidate" are tokenized apart and concatenated (as the PyTorch
+ * never. A prompt and its response: prefix, prompt, response, end-of-text token; the prompt
+ * loses its beginning first, the response its end. Text and " || candidate" (prompt and
+ * response) are tokenized apart and concatenated (as the PyTorch
  * peer does), so a text is tokenized once for its K candidates. */
 #ifndef WORKER_DATA_ENCODE_H
 #define WORKER_DATA_ENCODE_H
@@ -40,6 +42,9 @@ struct encode_spec {
     const char *prefix;           /* reward input; NULL or "": none */
     const char *const *candidate; /* candidate texts, one a label */
     int n_candidates;
+    int answers;          /* rows are a prompt and its response */
+    const char *template; /* of the prompt, with {prompt}; or NULL */
+    int eos;              /* behind a response */
     int threads; /* that may tokenize; 0: the caller's alone. The result is the same */
 };
 

@@ -330,7 +330,7 @@ static int take_record(struct loader *l, struct err *e)
     }
     if (l->n_labels && read_label(l, r->row, &r->field[FIELD_LABEL], &label))
         return 0;
-    if (!len[0] && !len[1]) {
+    if (!len[l->spec->answers] && !len[1]) {
         l->part[0].d->dropped_empty++;
         return 0;
     }

@@ -16,8 +16,10 @@ const struct opt data_options[] = {
     OPT_PATHS(struct data_spec, test, "test rows"),
     OPT_PATHS(struct data_spec, file, "one set of rows, divided by `split`"),
     OPT_NODE(struct data_spec, format, "{kind: auto | jsonl | tsv | csv, header: true}"),
-    OPT_NODE(struct data_spec, columns,
-             "{text, label} or {text1, text2, label}: names, or numbers from 1"),
+    OPT_NODE(
+        struct data_spec, columns,
+        "{text, label}, {text1, text2, label} or {prompt, response}: names, or numbers "
+        "from 1"),
     OPT_NODE(struct data_spec, label,
              "{bins: [edges]}: a number's class is the count of edges strictly below it"),
     OPT_NODE(struct data_spec, split,
@@ -45,13 +47,15 @@ static const struct opt format_options[] = {
 };
 
 struct column_keys {
-    const char *text, *text1, *text2, *label;
+    const char *text, *text1, *text2, *label, *prompt, *response;
 };
 static const struct opt column_options[] = {
     OPT_STRING(struct column_keys, text, NULL, "the text"),
     OPT_STRING(struct column_keys, text1, NULL, "the first text of a pair"),
     OPT_STRING(struct column_keys, text2, NULL, "the second text of a pair"),
     OPT_STRING(struct column_keys, label, NULL, "the label"),
+    OPT_STRING(struct column_keys, prompt, NULL, "generate: what is asked"),
+    OPT_STRING(struct column_keys, response, NULL, "generate: the answer to learn"),
     OPT_END,
 };
 
@@ -87,6 +91,17 @@ static void resolve_columns(struct data_spec *d, struct arena *a, struct problem
     struct column_keys keys;
 
     read_map(column_options, &keys, d->columns, a, p);
+    if (d->answers && (keys.text || keys.text1 || keys.text2 || keys.label))
+        problems_add(p, d->columns, "columns: {prompt: NAME, response: NAME}",
+                     "rows of a task of kind generate have a prompt and a response");
+    if (!d->answers && (keys.prompt || keys.response))
+        problems_add(p, d->columns, "task: {kind: generate}",
+                     "prompts and responses are for a task of kind generate");
+    if (d->answers) {
+        d->text[0] = keys.prompt ? keys.prompt : "prompt";
+        d->text[1] = keys.response ? keys.response : "response";
+        return;
+    }
     if (keys.text && (keys.text1 || keys.text2))
         problems_add(p, d->columns, "give text, or text1 and text2",
                      "data.columns has both text and a pair");
@@ -133,14 +148,15 @@ static void resolve_split(struct data_spec *d, struct arena *a, struct problems 
         problems_add(p, d->split, "give one of them", "both data.test and data.split.test");
 }
 
-void data_resolve(struct data_spec *d, const struct node *section, struct arena *a,
-                  struct problems *p)
+void data_resolve(struct data_spec *d, const struct node *section, int answers,
+                  struct arena *a, struct problems *p)
 {
     struct format_keys format;
 
     read_map(format_options, &format, d->format, a, p);
     d->kind = format.kind;
     d->header = format.header;
+    d->answers = answers;
     resolve_columns(d, a, p);
     resolve_bins(d, a, p);
     resolve_split(d, a, p);

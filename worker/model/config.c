@@ -119,7 +119,8 @@ void config_info(const struct family *f, const struct model_config *c,
                                .types = c->dims.X,
                                .parameters = count_parameters(f, c),
                                .causal = c->causal,
-                               .pad_id = c->pad_id};
+                               .pad_id = c->pad_id,
+                               .eos_id = c->eos_id};
 }
 
 int model_read_info(const char *dir, struct model_info *out, struct err *e)

@@ -77,9 +77,9 @@ struct model_options {
 struct model_info { /* from config.json, for people, plans and checks */
     const char *family;
     long layers, width, heads, kv_heads, ff, vocab, positions, types;
-    long parameters; /* elements, heads included */
-    int causal;      /* decoder */
-    int pad_id;
+    long parameters;    /* elements, heads included */
+    int causal;         /* decoder */
+    int pad_id, eos_id; /* -1: none */
 };
 
 struct model;

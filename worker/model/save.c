@@ -375,6 +375,9 @@ static int save_config(const struct model *m, const char *dir, struct err *e)
         if (!same_labels(m))
             failed |= set_labels(m, config);
     }
+    if (m->options.head == HEAD_LOGPROB)
+        failed |= json_object_set_new(config, "architectures",
+                                      json_pack("[s]", m->family->arch_causal));
     rc = failed ? no_memory(dir, e) : file_join(path, sizeof path, dir, "config.json", e);
     if (!rc)
         rc = json_write(path, config, e);

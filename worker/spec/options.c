@@ -5,6 +5,7 @@
 #include "worker/model/model.h"
 #include "worker/spec/internal.h"
 
+const char *const task_kind_names[] = {"classify", "generate", NULL};
 static const char *const ties_names[] = {"low", "high", NULL};
 static const char *const device_names[] = {"auto", "cpu", "cuda", NULL};
 static const char *const precision_names[] = {"auto", "f32",  "bf16", "f16",
@@ -22,8 +23,8 @@ static const char *const stall_words[] = {"auto", "off", NULL};
 static const double stall_values[] = {0, -1};
 
 const char *const spec_metric_names[] = {
-    "accuracy",      "macro_f1",         "mcc", "ece", "nll", "mae", "qwk", "loss",
-    "top1_accuracy", "ordered_accuracy", NULL};
+    "accuracy",      "macro_f1",         "mcc",        "ece", "nll", "mae", "qwk", "loss",
+    "top1_accuracy", "ordered_accuracy", "perplexity", NULL};
 
 const struct opt job_options[] = {
     OPT_STRING(struct job_keys, name, NULL, "name of the job; default: the file's"),
@@ -42,6 +43,10 @@ const struct opt job_options[] = {
 };
 
 const struct opt task_options[] = {
+    OPT_ENUM(struct task_spec, kind, TASK_CLASSIFY, task_kind_names,
+             "classify: choose among labels; generate: answer a prompt in words"),
+    OPT_STRING(struct task_spec, template, NULL,
+               "generate: the text around a prompt, with {prompt} in it"),
     OPT_STRINGS(struct task_spec, labels, "names of the classes, by id"),
     {"order", OPT_TYPE_STRING, offsetof(struct task_spec, order_text),
      .help = "preference order: ordinal, embedding, or the path of a K x K matrix",

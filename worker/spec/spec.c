@@ -147,7 +147,7 @@ static void read_data(struct reading *r, const struct model_info *info, int know
     before = r->p->errors;
     opt_apply(data_options, d, r->keys.data, r->s->folder, NULL, &r->s->arena, r->p);
     known &= r->p->errors == before;
-    data_resolve(d, r->keys.data, &r->s->arena, r->p);
+    data_resolve(d, r->keys.data, r->s->task.kind == TASK_GENERATE, &r->s->arena, r->p);
     check_files(r, "train", &d->train);
     check_files(r, "validation", &d->validation);
     check_files(r, "test", &d->test);
@@ -354,10 +354,10 @@ const char *spec_select_metric(const struct stage_spec *s)
                                         : s->stage->default_metric;
 }
 
-const struct stage *stage_find(const char *name)
+const struct stage *stage_find(const char *name, enum task_kind kind)
 {
     for (const struct stage *const *s = stage_registry; *s; s++)
-        if (!strcmp((*s)->name, name))
+        if (!strcmp((*s)->name, name) && (*s)->kind == kind)
             return *s;
     return NULL;
 }

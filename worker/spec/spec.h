@@ -15,9 +15,14 @@
 
 struct stage;
 
+/* What a job's models do: choose among labels, or answer in words. */
+enum task_kind { TASK_CLASSIFY, TASK_GENERATE };
+extern const char *const task_kind_names[]; /* "classify", "generate", NULL */
 enum task_order { ORDER_ORDINAL, ORDER_EMBEDDING, ORDER_MATRIX };
 
 struct task_spec {
+    int kind;             /* enum task_kind */
+    const char *template; /* of a prompt, with {prompt}; NULL: the prompt alone */
     struct opt_list labels;
     const char *order_text; /* ordinal | embedding | path of a matrix */
     int order;              /* enum task_order, resolved */

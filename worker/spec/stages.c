@@ -14,16 +14,20 @@ enum { STAGES_MAX = 64 };
 
 static void unknown_stage(struct reading *r, const struct node *n)
 {
+    enum task_kind kind = (enum task_kind)r->s->task.kind, other = kind == TASK_CLASSIFY;
     const char *names[STAGES_MAX + 1], *near;
     struct node at = *n;
     struct str mend = {0};
     int k = 0;
 
     for (const struct stage *const *s = stage_registry; *s && k < STAGES_MAX; s++)
-        names[k++] = (*s)->name;
+        if ((*s)->kind == kind)
+            names[k++] = (*s)->name;
     names[k] = NULL;
     near = str_nearest(n->key, names);
-    if (near)
+    if (stage_find(n->key, other))
+        str_addf(&mend, "it is for task: {kind: %s}", task_kind_names[other]);
+    else if (near)
         str_addf(&mend, "did you mean \"%s\"?", near);
     else
         for (int i = 0; i < k; i++)
@@ -305,7 +309,7 @@ void spec_read_stages(struct reading *r)
         return;
     }
     for (const struct node *n = map->child; n; n = n->next) {
-        const struct stage *stage = stage_find(n->key);
+        const struct stage *stage = stage_find(n->key, (enum task_kind)s->task.kind);
 
         if (stage) {
             read_stage(r, &s->stage[s->n_stages++], stage, n);

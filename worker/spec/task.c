@@ -135,12 +135,43 @@ static void read_order(struct reading *r)
         problems_add(r->p, NULL, NULL, "out of memory");
 }
 
+/* What only the other kind of task has. */
+static void refuse_key(struct reading *r, const char *key)
+{
+    enum task_kind kind = (enum task_kind)r->s->task.kind;
+
+    problems_add(r->p, node_get(r->keys.task, key),
+                 kind == TASK_CLASSIFY ? "task: {kind: generate}" : "leave it out",
+                 "\"%s\" means nothing in a task of kind %s", key, task_kind_names[kind]);
+}
+
+static void read_generate(struct reading *r)
+{
+    const struct task_spec *t = &r->s->task;
+    const char *hole = t->template ? strstr(t->template, "{prompt}") : NULL;
+
+    if (t->labels.n)
+        refuse_key(r, "labels");
+    if (t->prefix)
+        refuse_key(r, "prefix");
+    if (t->template && (!hole || strstr(hole + 1, "{prompt}")))
+        problems_add(r->p, node_get(r->keys.task, "template"),
+                     "template: \"Question: {prompt} Answer: \"",
+                     "\"template\" must have one {prompt} in it");
+}
+
 void spec_read_task(struct reading *r)
 {
     struct task_spec *t = &r->s->task;
 
     opt_defaults(task_options, t);
     opt_apply(task_options, t, r->keys.task, r->s->folder, NULL, &r->s->arena, r->p);
+    if (t->kind == TASK_GENERATE) {
+        read_generate(r);
+        return;
+    }
+    if (t->template)
+        refuse_key(r, "template");
     check_labels(r);
     make_candidates(r);
     read_order(r);

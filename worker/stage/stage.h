@@ -31,9 +31,10 @@ double metric_get(const struct metric_list *m, const char *name); /* NAN: absent
 /* The outputs of one batch (or, for a separable stage, a part of it). Example i has S
  * sequences, sequence s at out + (i * S + s) * O. */
 struct stage_batch {
-    size_t n;       /* examples here */
-    size_t n_total; /* examples of the whole optimizer step: means divide by this */
-    long step;      /* from 0 */
+    size_t n;        /* examples here */
+    size_t n_total;  /* examples of the whole optimizer step: means divide by this */
+    size_t n_answer; /* answer tokens of the whole step; 0 where rows have no answers */
+    long step;       /* from 0 */
     const uint32_t *example; /* (n) index into the training rows */
     const int *label;        /* (n) */
     const float *out;        /* (n, S, O) logits or scores */
@@ -72,6 +73,7 @@ struct stage_shape {
 
 struct stage {
     const char *name, *help;
+    enum task_kind kind;       /* of the jobs it is for; each kind has its own `sft` */
     const struct opt *options; /* its own keys, beside common_options */
     size_t config_size;
     double default_lr, default_epochs, default_dropout;
@@ -107,6 +109,6 @@ struct stage {
 };
 
 extern const struct stage *const stage_registry[];
-const struct stage *stage_find(const char *name); /* NULL: none */
+const struct stage *stage_find(const char *name, enum task_kind kind); /* NULL: none */
 
 #endif

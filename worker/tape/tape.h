@@ -57,6 +57,9 @@ struct packed {
     int *answer;        /* (B) tokens before the answer, 1 at least; NULL: 1 everywhere */
 };
 
+/* Of the vocabulary, in a fragment of logits (rule/logprob.c). */
+enum { TAPE_FRAGMENT_COLUMNS = 2048 };
+
 struct tape;
 struct tape *tape_new(const struct backend *be, struct err *e);
 void tape_free(struct tape *t);

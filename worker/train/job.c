@@ -144,6 +144,35 @@ static int wants_reward_input(const struct spec *spec)
     return 0;
 }
 
+int job_encode_spec(const struct spec *s, const struct tok *tok, struct encode_spec *out,
+                    struct err *e)
+{
+    struct model_info info;
+    int r;
+
+    *out = (struct encode_spec){.tok = tok,
+                                .max_tokens = s->data.max_tokens,
+                                .prefix = s->task.prefix,
+                                .candidate = s->task.candidate_text,
+                                .n_candidates = (int)s->task.labels.n,
+                                .answers = s->task.kind == TASK_GENERATE,
+                                .template = s->task.template};
+    if (!out->answers)
+        return 0;
+    r = model_read_info(s->model, &info, e);
+    if (r)
+        return r;
+    out->eos = info.eos_id;
+    if (!info.causal)
+        return err_set(e, ERR_CONFIG, "%s: %s models do not generate text", s->model,
+                       info.family);
+    if (info.eos_id < 0 || info.eos_id >= info.vocab)
+        return err_set(e, ERR_CONFIG,
+                       "%s: config.json has no eos_token_id that would end an answer",
+                       s->model);
+    return 0;
+}
+
 int job_open(struct job *j, const struct spec *spec, const struct comm *comm, int threads,
              struct err *e)
 {
@@ -170,12 +199,10 @@ int job_open(struct job *j, const struct spec *spec, const struct comm *comm, in
         r = tok_open(&j->tok, spec->model, e);
     if (r)
         goto fail;
-    j->encode = (struct encode_spec){.tok = j->tok,
-                                     .max_tokens = spec->data.max_tokens,
-                                     .prefix = spec->task.prefix,
-                                     .candidate = spec->task.candidate_text,
-                                     .n_candidates = j->K,
-                                     .threads = j->backend->threads()};
+    r = job_encode_spec(spec, j->tok, &j->encode, e);
+    if (r)
+        goto fail;
+    j->encode.threads = j->backend->threads();
     if (wants_reward_input(spec)) {
         r = check_candidates(j, e);
         if (!r)

@@ -35,4 +35,9 @@ int job_open(struct job *j, const struct spec *spec, const struct comm *comm, in
 int job_connect(struct job *j, struct err *e);
 void job_close(struct job *j); /* total; collective where the ranks are connected */
 
+/* How the job's rows become tokens, by one thread. Fails where its model cannot do what the
+ * task asks. */
+int job_encode_spec(const struct spec *s, const struct tok *tok, struct encode_spec *out,
+                    struct err *e);
+
 #endif

@@ -243,7 +243,7 @@ static int save_best(struct loop *l, struct err *e)
 
 static int lower_is_better(const char *metric)
 {
-    static const char *const lower[] = {"nll", "ece", "mae", "loss"};
+    static const char *const lower[] = {"nll", "ece", "mae", "loss", "perplexity"};
 
     for (size_t i = 0; i < sizeof lower / sizeof *lower; i++)
         if (!strcmp(metric, lower[i]))

@@ -330,6 +330,14 @@ static int table_bytes(const struct memory_request *r, const struct param *p,
     return 0;
 }
 
+/* Is it multiplied in fragments of its rows (worker/tape/rule/logprob.c)? Tied to the
+ * embedding or not. */
+static int in_fragments(const struct memory_request *r, const struct param *p)
+{
+    return r->shape->head == HEAD_LOGPROB &&
+           (!strcmp(p->name, "lm.w") || !strcmp(p->name, "embed.word"));
+}
+
 /* A product keeps its matrix packed: in bf16 always, in f32 when the same weights come
  * again (`kept`); for backward as well where there is one. */
 static size_t packed_bytes(const struct memory_request *r, const struct param *p,
@@ -340,7 +348,7 @@ static size_t packed_bytes(const struct memory_request *r, const struct param *p
     int two_bytes = r->precision == PRECISION_BF16 || r->precision == PRECISION_F16;
     int native = r->precision == PRECISION_BF16 && r->backend->bf16();
 
-    if (p->touched || p->rows < 2 || p->cols < 2)
+    if (p->touched || p->rows < 2 || p->cols < 2 || in_fragments(r, p))
         return 0;
     if (r->device && two_bytes) /* two copies, rows of a multiple of 16 bytes */
         return (p->trainable ? 2 : 1) * (size_t)p->rows * (((size_t)p->cols + 7) / 8 * 8) *
@@ -375,14 +383,17 @@ static void add_state(const struct memory_request *r, const struct param *p, siz
 
 /* On a device operators want room for the operands of a weight's gradient, or for partial
  * sums of about that size; the optimizer, for flags of rows and its list. */
-static void plan_scratch(const struct param *p, struct memory_plan *out)
+static void plan_scratch(const struct memory_request *r, const struct param *p,
+                         struct memory_plan *out)
 {
-    size_t operands = out->tokens * (size_t)(p->rows + p->cols) * sizeof(float);
+    int cut = in_fragments(r, p);
+    long rows = cut && p->rows > TAPE_FRAGMENT_COLUMNS ? TAPE_FRAGMENT_COLUMNS : p->rows;
+    size_t operands = out->tokens * (size_t)(rows + p->cols) * sizeof(float);
 
-    if (p->touched) {
+    if (p->touched)
         out->buffers += (size_t)p->rows;
+    if (p->touched && !cut)
         return;
-    }
     if (operands > out->scratch)
         out->scratch = operands;
     out->buffers += device_item;
@@ -417,7 +428,7 @@ static int plan_parameters(const struct memory_request *r, struct model *m,
         int rc;
 
         if (r->device)
-            plan_scratch(&p[i], out);
+            plan_scratch(r, &p[i], out);
         if (r->device && r->precision != PRECISION_F32)
             plan_attention(model_get_info(m), &p[i], out);
         out->parameters += p[i].rows * p[i].cols;

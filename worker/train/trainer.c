@@ -27,6 +27,7 @@ struct examples {
 /* What of a batch is this rank's, and how it is cut into micro-batches. */
 struct plan {
     size_t n, n_own, tokens; /* examples of the batch, of this rank; tokens of the batch */
+    size_t answer;           /* ... that belong to answers */
     uint32_t *example;       /* (n) */
     size_t *length;          /* (n) tokens of the examples */
     int *owner;              /* (n) rank of the examples */
@@ -213,15 +214,18 @@ static int choose_own(const struct trainer *t, struct plan *p, struct err *e)
 {
     const struct comm *c = t->setup.comm;
     const size_t *offset = t->setup.sequences->offset;
+    const int *answer = t->setup.sequences->answer;
     int r = 0;
 
-    p->tokens = p->n_own = 0;
+    p->tokens = p->answer = p->n_own = 0;
     for (size_t i = 0; i < p->n; i++) {
         size_t first = (size_t)p->example[i] * t->S;
 
         p->length[i] = offset[first + t->S] - offset[first];
         p->owner[i] = 0;
         p->tokens += p->length[i];
+        for (size_t k = first; answer && k < first + t->S; k++)
+            p->answer += offset[k + 1] - offset[k] - (size_t)answer[k];
     }
     if (c->world > 1)
         r = shard_by_tokens(p->length, p->n, c->world, p->owner, e);
@@ -428,6 +432,7 @@ static int take_loss(struct trainer *t, long step, struct examples *x, size_t fi
     double loss = 0;
     struct stage_batch b = {.n = n,
                             .n_total = total,
+                            .n_answer = t->plan.answer,
                             .step = step,
                             .example = x->number + first,
                             .label = x->label + first,

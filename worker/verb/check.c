@@ -13,6 +13,7 @@
 #include "worker/spec/spec.h"
 #include "worker/stage/stage.h"
 #include "worker/tok/tok.h"
+#include "worker/train/job.h"
 #include "worker/train/memory.h"
 #include "worker/train/precision.h"
 #include "worker/verb/verb.h"
@@ -111,11 +112,10 @@ static void check_tokens(struct plan *c)
         problems_add(&c->problems, node_get(s->root, "model"), e.mend, "%s", e.msg);
         return;
     }
-    c->encode = (struct encode_spec){.tok = c->tok,
-                                     .max_tokens = s->data.max_tokens,
-                                     .prefix = s->task.prefix,
-                                     .candidate = s->task.candidate_text,
-                                     .n_candidates = (int)s->task.labels.n};
+    if (job_encode_spec(s, c->tok, &c->encode, &e)) {
+        problems_add(&c->problems, node_get(s->root, "model"), e.mend, "%s", e.msg);
+        return;
+    }
     if (c->info.vocab && tok_vocab_size(c->tok) > c->info.vocab)
         problems_warn(&c->problems, s->model, "take both from one checkpoint",
                       "the tokenizer has ids up to %ld, the model's vocabulary has %ld "
@@ -361,10 +361,13 @@ static void print_plan(const struct plan *c)
     printf("model   %s: %s, %ld layers of width %ld, %s parameters\n", s->model,
            c->info.family, c->info.layers, c->info.width,
            grouped(a, sizeof a, (double)c->stage[0].memory.parameters));
-    printf("data    %zu training, %zu validation, %zu test rows; %zu labels; %ld tokens at "
-           "most\n",
-           c->data[SPLIT_TRAIN].n, c->data[SPLIT_VALIDATION].n, c->data[SPLIT_TEST].n,
-           s->task.labels.n, s->data.max_tokens);
+    if (s->task.kind == TASK_CLASSIFY)
+        snprintf(a, sizeof a, "%zu labels", s->task.labels.n);
+    else
+        snprintf(a, sizeof a, "answers");
+    printf("data    %zu training, %zu validation, %zu test rows; %s; %ld tokens at most\n",
+           c->data[SPLIT_TRAIN].n, c->data[SPLIT_VALIDATION].n, c->data[SPLIT_TEST].n, a,
+           s->data.max_tokens);
     printf("device  %s\n", line);
     printf("math    matrix products in %s", model_precision_names[c->precision]);
     if (c->speedup > 0)

@@ -54,10 +54,12 @@ int data_flush(struct str *out, struct err *e)
 }
 
 /* "text": "...", or both texts of a pair; each behind its prefix where there is one. */
-static void add_texts(struct str *o, const struct row *row, const char *prefix,
-                      struct str *work)
+static void add_texts(struct str *o, const struct spec *s, const struct row *row,
+                      const char *prefix, struct str *work)
 {
-    static const char *const pair_keys[] = {"\"text1\": ", ", \"text2\": "};
+    static const char *const names[][2] = {{"\"text1\": ", ", \"text2\": "},
+                                           {"\"prompt\": ", ", \"response\": "}};
+    const char *const *pair_keys = names[s->task.kind == TASK_GENERATE];
     int pair = row->text[1] != NULL;
 
     for (int k = 0; k <= pair; k++) {
@@ -75,7 +77,7 @@ static void export_row(struct str *o, const struct spec *s, const struct row *ro
                        enum split split, struct str *work)
 {
     str_add_char(o, '{');
-    add_texts(o, row, NULL, work);
+    add_texts(o, s, row, NULL, work);
     if (row->label >= 0) {
         const char *name = s->task.labels.text[row->label];
 
@@ -118,7 +120,7 @@ static void prefer_row(struct str *o, const struct job *j, const struct row *row
     const struct task_spec *t = &j->spec->task;
 
     str_add_char(o, '{');
-    add_texts(o, row, t->prefix, work);
+    add_texts(o, j->spec, row, t->prefix, work);
     str_addf(o, ", \"label\": %d, \"candidates\": [", row->label);
     for (int i = 0; i < j->K; i++) {
         str_add(o, i ? ", " : "");
@@ -137,7 +139,13 @@ static int data_prefer(const struct spec *s, int split, struct err *e)
     struct store_buf buf = {0};
     struct row row;
     struct job j;
-    int rc = job_open(&j, s, comm_self(), (int)s->resources.threads, e);
+    int rc;
+
+    if (s->task.kind != TASK_CLASSIFY)
+        return err_set(e, ERR_CONFIG,
+                       "%s: rows of a task of kind generate have no labels to prefer",
+                       s->file);
+    rc = job_open(&j, s, comm_self(), (int)s->resources.threads, e);
 
     for (size_t i = 0; !rc && i < j.data[split].n; i++) {
         rc = dataset_get(&j.data[split], i, &buf, &row, e);

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "worker/data/encode.h"
 #include "worker/data/text.h"
+#include "worker/train/job.h"
 #include "worker/verb/data.h"
 
 enum { BUCKETS = 24, BAR = 30 }; /* lengths up to 4, 8, 16, ... 2^25 tokens */
@@ -19,6 +20,7 @@ enum { BUCKETS = 24, BAR = 30 }; /* lengths up to 4, 8, 16, ... 2^25 tokens */
 struct split_facts {
     size_t rows, tokens, longest, median, p95;
     size_t truncated, truncated_reward, duplicates, dropped, empty;
+    size_t answer; /* tokens of responses */
     size_t bucket[BUCKETS];
     size_t *label;         /* (K) */
     uint64_t *key;         /* (rows) sorted */
@@ -78,6 +80,48 @@ static int measure(const struct facts *f, const struct row *row, int k, struct s
     return rc;
 }
 
+static void add_length(const struct facts *f, struct split_facts *s, size_t n)
+{
+    int b = 0;
+
+    s->tokens += n;
+    s->truncated += n > (size_t)f->encode.max_tokens;
+    while (b < BUCKETS - 1 && n > (size_t)4 << b)
+        b++;
+    s->bucket[b]++;
+}
+
+static void sort_lengths(struct split_facts *s, size_t *length, size_t n)
+{
+    qsort(length, n, sizeof *length, by_size);
+    s->longest = length[n - 1];
+    s->median = length[n / 2];
+    s->p95 = length[(n - 1) * 95 / 100];
+}
+
+/* Prompts with their responses, before anything is cut. */
+static int count_answers(const struct facts *f, const struct dataset *d,
+                         struct split_facts *s, struct err *e)
+{
+    size_t *length = mem_array(d->n, sizeof *length);
+    struct encode_spec whole = f->encode;
+    struct sequences q = {0};
+    int rc;
+
+    whole.max_tokens = 1 << 30;
+    rc = length ? encode_dataset(&q, d, NULL, 0, &whole, e) : no_memory(e);
+    for (size_t i = 0; !rc && i < d->n; i++) {
+        length[i] = q.offset[i + 1] - q.offset[i];
+        s->answer += length[i] - (size_t)q.answer[i];
+        add_length(f, s, length[i]);
+    }
+    if (!rc)
+        sort_lengths(s, length, d->n);
+    mem_free(length);
+    sequences_fini(&q);
+    return rc;
+}
+
 static int count_lengths(const struct facts *f, const struct dataset *d,
                          struct split_facts *s, size_t reward_room, struct err *e)
 {
@@ -93,25 +137,16 @@ static int count_lengths(const struct facts *f, const struct dataset *d,
     special = (size_t)(frame.n_prefix + frame.n_middle + frame.n_suffix);
     for (size_t i = 0; i < d->n && !rc; i++) {
         size_t n = special, reward = 0;
-        int b = 0;
 
         rc = dataset_get(d, i, &buf, &row, e);
         for (int k = 0; k <= d->pairs && !rc; k++)
             rc = measure(f, &row, k, &work, &ids, &n, &reward, e);
         length[i] = n;
-        s->tokens += n;
-        s->truncated += n > (size_t)f->encode.max_tokens;
         s->truncated_reward += reward > reward_room;
-        while (b < BUCKETS - 1 && n > (size_t)4 << b)
-            b++;
-        s->bucket[b]++;
+        add_length(f, s, n);
     }
-    if (!rc) {
-        qsort(length, d->n, sizeof *length, by_size);
-        s->longest = length[d->n - 1];
-        s->median = length[d->n / 2];
-        s->p95 = length[(d->n - 1) * 95 / 100];
-    }
+    if (!rc)
+        sort_lengths(s, length, d->n);
     mem_free(length);
     tok_ids_fini(&ids);
     str_fini(&work);
@@ -130,7 +165,7 @@ static int count_rows(const struct dataset *d, size_t K, struct split_facts *s,
     s->rows = d->n;
     s->dropped = d->dropped_duplicates;
     s->empty = d->dropped_empty;
-    s->label = mem_array(K, sizeof *s->label);
+    s->label = mem_array(K + 1, sizeof *s->label);
     s->key = mem_array(d->n, sizeof *s->key);
     if (!s->label || !s->key)
         return no_memory(e);
@@ -142,7 +177,8 @@ static int count_rows(const struct dataset *d, size_t K, struct split_facts *s,
             rc = no_memory(e);
         if (rc)
             break;
-        s->label[row.label]++;
+        if (row.label >= 0)
+            s->label[row.label]++;
         memcpy(&s->key[i], key, sizeof s->key[i]);
     }
     store_buf_fini(&buf);
@@ -169,22 +205,20 @@ static int collect(struct facts *f, struct err *e)
     const struct spec *s = &f->job->spec;
     int rc = tok_open(&f->tok, s->model, e);
 
-    if (rc)
-        return rc;
-    f->encode = (struct encode_spec){.tok = f->tok,
-                                     .max_tokens = s->data.max_tokens,
-                                     .prefix = s->task.prefix,
-                                     .candidate = s->task.candidate_text,
-                                     .n_candidates = (int)s->task.labels.n};
+    if (!rc)
+        rc = job_encode_spec(s, f->tok, &f->encode, e);
     for (int k = 0; k < SPLITS && !rc; k++) {
         const struct dataset *d = &f->job->split[k];
-        long taken;
+        long taken = 0;
 
         if (!d->n)
             continue;
-        taken = encode_reward_special(&f->encode, d->pairs, e);
+        if (!f->encode.answers)
+            taken = encode_reward_special(&f->encode, d->pairs, e);
         rc = taken < 0 ? (int)taken : count_rows(d, s->task.labels.n, &f->split[k], e);
-        if (!rc)
+        if (!rc && f->encode.answers)
+            rc = count_answers(f, d, &f->split[k], e);
+        else if (!rc)
             rc = count_lengths(
                 f, d, &f->split[k],
                 taken < s->data.max_tokens ? (size_t)(s->data.max_tokens - taken) : 0, e);
@@ -267,8 +301,11 @@ static void table(const struct facts *f, struct str *o)
     line(f, o, "  median a row", FIELD(median));
     line(f, o, "  95 % of rows up to", FIELD(p95));
     line(f, o, "  longest row", FIELD(longest));
-    share_line(f, o, "cut, classifier", FIELD(truncated));
-    share_line(f, o, "cut, reward model", FIELD(truncated_reward));
+    if (f->encode.answers)
+        line(f, o, "  of responses", FIELD(answer));
+    share_line(f, o, f->encode.answers ? "cut" : "cut, classifier", FIELD(truncated));
+    if (!f->encode.answers)
+        share_line(f, o, "cut, reward model", FIELD(truncated_reward));
     for (int k = 0; k < SPLITS; k++) {
         char name[40];
 
@@ -278,7 +315,8 @@ static void table(const struct facts *f, struct str *o)
         for (int other = 0; other < SPLITS; other++)
             shared |= f->split[k].shared[other] > 0;
     }
-    head(f, o, "\nlabels");
+    if (labels->n)
+        head(f, o, "\nlabels");
     for (size_t c = 0; c < labels->n; c++) {
         str_addf(o, "%2zu %-21.60s", c, labels->text[c]);
         for (int k = 0; k < SPLITS; k++)
@@ -309,7 +347,7 @@ static void split_json(const struct facts *f, int k, struct str *o)
     json_number(o, (double)s->truncated / (double)s->rows);
     str_add(o, ", \"truncated_reward\": ");
     json_number(o, (double)s->truncated_reward / (double)s->rows);
-    str_add(o, ", \"labels\": [");
+    str_addf(o, ", \"answer_tokens\": %zu, \"labels\": [", s->answer);
     for (size_t c = 0; c < labels->n; c++) {
         str_addf(o, "%s{\"label\": ", c ? ", " : "");
         str_add_json(o, labels->text[c], strlen(labels->text[c]));

@@ -21,9 +21,8 @@ static void write_stages(struct str *out)
 {
     str_add(out, "  \"stages\": [");
     for (const struct stage *const *s = stage_registry; *s; s++) {
-        str_addf(out,
-                 "%s\n    {\"name\": \"%s\", \"help\": ", s == stage_registry ? "" : ",",
-                 (*s)->name);
+        str_addf(out, "%s\n    {\"name\": \"%s\", \"task\": \"%s\", \"help\": ",
+                 s == stage_registry ? "" : ",", (*s)->name, task_kind_names[(*s)->kind]);
         str_add_json(out, (*s)->help, strlen((*s)->help));
         str_add(out, ", \"lr\": ");
         json_number(out, (*s)->default_lr);

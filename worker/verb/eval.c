@@ -59,7 +59,7 @@ static int read_mapping(struct eval *v, struct err *e)
         v->ordinal = clahf_is_ordinal(&v->spec);
     } else {
         opt_defaults(data_options, &v->data);
-        data_resolve(&v->data, NULL, &v->spec.arena, &v->problems);
+        data_resolve(&v->data, NULL, 0, &v->spec.arena, &v->problems);
     }
     /* Only this file, all of it, as it is. */
     v->file = (struct opt_list){.n = 1, .text = (const char **)&v->a->data};

@@ -47,7 +47,7 @@ static inline void read_section(struct data_spec *d, const char *yaml, struct ar
         fail_msg("%s", e.msg);
     opt_defaults(data_options, d);
     opt_apply(data_options, d, n, folder, NULL, a, p);
-    data_resolve(d, n, a, p);
+    data_resolve(d, n, 0, a, p);
 }
 
 static inline int load(struct dataset *d, const char *yaml, enum split split,

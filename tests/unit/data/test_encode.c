@@ -120,6 +120,49 @@ static void reward(void **state)
     assert_int_equal(encode_reward(&s, rows, 1, &spec, &e), ERR_CONFIG);
 }
 
+/* Prompt, response and its end; the prompt loses its beginning, the response its end. */
+static void answers(void **state)
+{
+    struct row rows[] = {row_of("a b c", "x y"), row_of("", "x"), row_of("a b c", "x"),
+                         row_of("a", "x y x y x y")};
+    struct encode_spec spec = {.tok = tok, .max_tokens = 7, .answers = 1, .eos = 3};
+    static const uint32_t order[] = {3, 0};
+    struct sequences s;
+    struct packer *p;
+    struct packed out;
+    size_t next = 0;
+    struct err e;
+
+    (void)state;
+    assert_int_equal(encode_policy(&s, rows, 4, &spec, &e), 0);
+    assert_int_equal(s.truncated, 1);
+    sequence_is(&s, 0, IDS(2, 4, 5, 6, 10, 11, 3));
+    sequence_is(&s, 1, IDS(2, 10, 3));
+    sequence_is(&s, 2, IDS(2, 4, 5, 6, 10, 3));
+    sequence_is(&s, 3, IDS(2, 4, 10, 11, 10, 11, 10));
+    assert_int_equal(s.answer[0], 4);
+    assert_int_equal(s.answer[1], 1);
+    assert_int_equal(s.answer[3], 2);
+    p = packer_new(&s, 100, &e);
+    assert_non_null(p);
+    assert_int_equal(packer_fill(p, order, 2, &next, &out, &e), 0);
+    assert_int_equal(out.answer[0], 2);
+    assert_int_equal(out.answer[1], 4);
+    packer_free(p);
+    sequences_fini(&s);
+    spec.max_tokens = 5;
+    spec.template = "p {prompt} :";
+    assert_int_equal(encode_policy(&s, rows, 4, &spec, &e), 0);
+    assert_int_equal(s.truncated, 3);
+    sequence_is(&s, 0, IDS(2, 8, 10, 11, 3));
+    sequence_is(&s, 1, IDS(2, 9, 8, 10, 3));
+    sequence_is(&s, 2, IDS(2, 6, 8, 10, 3));
+    sequence_is(&s, 3, IDS(2, 8, 10, 11, 10));
+    sequences_fini(&s);
+    spec.max_tokens = 2;
+    assert_int_equal(encode_policy(&s, rows, 4, &spec, &e), ERR_CONFIG);
+}
+
 static void packing(void **state)
 {
     struct row rows[] = {row_of("a", NULL), row_of("a b c", NULL), row_of("b", NULL),
@@ -274,10 +317,10 @@ static int close_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(policy),        cmocka_unit_test(policy_pairs),
-        cmocka_unit_test(reward),        cmocka_unit_test(packing),
-        cmocka_unit_test(epochs),        cmocka_unit_test(preferences),
-        cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(policy),      cmocka_unit_test(policy_pairs),
+        cmocka_unit_test(reward),      cmocka_unit_test(answers),
+        cmocka_unit_test(packing),     cmocka_unit_test(epochs),
+        cmocka_unit_test(preferences), cmocka_unit_test(out_of_memory),
     };
 
     return cmocka_run_group_tests(tests, open_all, close_all);

@@ -52,6 +52,10 @@ static int read_job(const char *text, const char *const *set, struct spec *s,
     return spec_read(s, path, set, p, e);
 }
 
+static const char asks[] = "name: t\nmodel: m\n"
+                           "task: {kind: generate, template: 'Q: {prompt} A: '}\n"
+                           "data: {train: a.jsonl, validation: b.jsonl, max_tokens: 32}\n";
+
 static void with_head(const char *rest, char *out, size_t n)
 {
     snprintf(out, n, "%s%s", head, rest);
@@ -164,10 +168,11 @@ static void default_needs(void **state)
     spec_fini(&s);
 }
 
-/* The job of stage `name` with one option set; 0 when the stage's rules refuse it. */
-static int same_when_read_again(const char *name, const char *key, const char *value)
+/* The job of a stage with one option set; 0 when the stage's rules refuse it. */
+static int same_when_read_again(const struct stage *st, const char *key, const char *value)
 {
     static const char *const base[] = {"sft", "rm"};
+    const char *name = st->name;
     struct str rest = {0}, one = {0}, two = {0};
     char text[4096];
     struct problems p;
@@ -177,10 +182,10 @@ static int same_when_read_again(const char *name, const char *key, const char *v
 
     str_add(&rest, "stages:\n");
     for (int i = 0; i < 2; i++)
-        if (strcmp(name, base[i]))
+        if (st->kind == TASK_CLASSIFY && strcmp(name, base[i]))
             str_addf(&rest, "  %s:\n", base[i]);
     str_addf(&rest, "  %s: {%s: %s}\n", name, key, value);
-    with_head(rest.s, text, sizeof text);
+    snprintf(text, sizeof text, "%s%s", st->kind == TASK_GENERATE ? asks : head, rest.s);
     rc = read_job(text, NULL, &s, &p, &e);
     if (!rc) {
         spec_write_resolved(&s, &one);
@@ -205,18 +210,63 @@ static void round_trip(void **state)
     (void)state;
     for (const struct stage *const *st = stage_registry; *st; st++) {
         const struct opt *tables[] = {(*st)->options, common_options};
-        const char *name = (*st)->name;
 
-        assert_true(same_when_read_again(name, "lr", "3.3e-5"));
-        assert_true(same_when_read_again(name, "steps", "5"));
-        assert_true(same_when_read_again(name, "stop", "{patience: 2}"));
-        assert_true(same_when_read_again(name, "dropout", "model"));
+        assert_true(same_when_read_again(*st, "lr", "3.3e-5"));
+        assert_true(same_when_read_again(*st, "steps", "5"));
+        assert_true(same_when_read_again(*st, "stop", "{patience: 2}"));
+        assert_true(same_when_read_again(*st, "dropout", "model"));
         for (int t = 0; t < 2; t++)
             for (const struct opt *o = tables[t]; o->key; o++)
                 for (int i = 0; o->type == OPT_TYPE_ENUM && o->names[i]; i++, tried++)
-                    good += same_when_read_again(name, o->key, o->names[i]);
+                    good += same_when_read_again(*st, o->key, o->names[i]);
     }
     assert_true(good > tried / 2);
+}
+
+static void generate(void **state)
+{
+    static const struct bad bad[] = {
+        {"stages: {rm: {}}\n", "job.yaml:5", "unknown stage \"rm\"", "kind: classify"},
+        {"stages: {sft: {select_metric: qwk}}\n", "", "does not measure \"qwk\"",
+         "perplexity"},
+        {"stages: {sft: {label_smoothing: 0.1}}\n", "", "label_smoothing", ""},
+    };
+    static const struct bad tasks[] = {
+        {"{kind: generate, labels: [a, b]}", "job.yaml:2", "\"labels\" means nothing", ""},
+        {"{kind: generate, template: 'no hole'}", "job.yaml:2", "one {prompt}", ""},
+        {"{labels: [a, b], template: '{prompt}'}", "job.yaml:2",
+         "\"template\" means nothing in a task of kind classify", "kind: generate"},
+    };
+    char text[4096];
+    struct spec s;
+
+    (void)state;
+    snprintf(text, sizeof text, "%sstages: {sft: {}}\n", asks);
+    expect_good(text, &s);
+    assert_string_equal(spec_select_metric(&s.stage[0]), "nll");
+    assert_string_equal(s.data.text[0], "prompt");
+    assert_string_equal(s.data.text[1], "response");
+    spec_fini(&s);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(text, sizeof text, "%s%s", asks, bad[i].rest);
+        expect_problem(text, &bad[i]);
+    }
+    for (size_t i = 0; i < sizeof tasks / sizeof *tasks; i++) {
+        snprintf(text, sizeof text,
+                 "model: m\ntask: %s\ndata: {train: a.jsonl, validation: b.jsonl}\n"
+                 "stages: {sft: {}}\n",
+                 tasks[i].rest);
+        expect_problem(text, &tasks[i]);
+    }
+    snprintf(text, sizeof text,
+             "model: m\ntask: {kind: generate}\nstages: {sft: {}}\n"
+             "data: {train: a.jsonl, validation: b.jsonl, columns: {text: t}}\n");
+    expect_problem(text, &(struct bad){"", "job.yaml:4", "have a prompt and a response",
+                                       "response: NAME"});
+    with_head("stages: {sft: {}}\n", text, sizeof text);
+    snprintf(strstr(text, "max_tokens"), 64, "columns: {prompt: p}}\nstages: {sft: {}}\n");
+    expect_problem(
+        text, &(struct bad){"", "job.yaml:4", "a task of kind generate", "kind: generate"});
 }
 
 static void overrides(void **state)
@@ -457,12 +507,12 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(resolves),        cmocka_unit_test(json_job),
-        cmocka_unit_test(default_needs),   cmocka_unit_test(round_trip),
-        cmocka_unit_test(overrides),       cmocka_unit_test(bad_stages),
-        cmocka_unit_test(bad_sections),    cmocka_unit_test(all_at_once),
-        cmocka_unit_test(missing_file),    cmocka_unit_test(matrix),
-        cmocka_unit_test(memory_runs_out),
+        cmocka_unit_test(resolves),      cmocka_unit_test(json_job),
+        cmocka_unit_test(default_needs), cmocka_unit_test(round_trip),
+        cmocka_unit_test(generate),      cmocka_unit_test(overrides),
+        cmocka_unit_test(bad_stages),    cmocka_unit_test(bad_sections),
+        cmocka_unit_test(all_at_once),   cmocka_unit_test(missing_file),
+        cmocka_unit_test(matrix),        cmocka_unit_test(memory_runs_out),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -48,7 +48,7 @@ static void open_fixture(struct fixture *f, double dropout, long micro_tokens)
                               .precision = precision,
                               .seed = 1};
     struct trainer_setup s = {.comm = comm_self(),
-                              .stage = stage_find("sft"),
+                              .stage = stage_find("sft", TASK_CLASSIFY),
                               .run = &f->run,
                               .sequences = &f->seq,
                               .optim = {1e-2, 0, 0.9, 0.999, 1e-8, 0},

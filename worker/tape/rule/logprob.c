@@ -1,6 +1,6 @@
 /* Log-probabilities of chosen tokens: z = x w^T + b over a vocabulary V, then op.h's
  * logprob of z / temperature. All of z would be N x V numbers: it is made in fragments of
- * FRAGMENT_COLUMNS columns and as many rows as fit into LOGPROB_FRAGMENT bytes.
+ * TAPE_FRAGMENT_COLUMNS columns and as many rows as fit into LOGPROB_FRAGMENT bytes.
  *
  * Backward makes each fragment again and turns it into its gradient in place; then
  * dx += dz w, dw += dz^T x, db += column sums of dz for the fragment's rows of w. What
@@ -10,7 +10,7 @@
  * there are. */
 #include "worker/tape/rule.h"
 
-enum { FRAGMENT_COLUMNS = 2048, KEEP_STATE = 0 };
+enum { KEEP_STATE = 0 };
 
 struct logprob_node {
     struct tape_node node;
@@ -29,7 +29,7 @@ struct fragment {
 
 static long fragment_columns(const struct param *w)
 {
-    return w->rows < FRAGMENT_COLUMNS ? w->rows : FRAGMENT_COLUMNS;
+    return w->rows < TAPE_FRAGMENT_COLUMNS ? w->rows : TAPE_FRAGMENT_COLUMNS;
 }
 
 static long fragment_rows(const struct logprob_node *n)
