@@ -23,6 +23,7 @@
 #include "daemon/plan.h"
 #include "daemon/report.h"
 #include "daemon/retain.h"
+#include "daemon/summary.h"
 #include "daemon/tail.h"
 #include "daemon/uplink.h"
 #include "daemon/watch.h"
@@ -215,8 +216,10 @@ void daemon_job_changed(struct daemon *d, struct job *j)
 {
     int ended = job_settle(j);
 
-    if (ended)
+    if (ended) {
         j->ended = clock_wall();
+        summary_end(d, j); /* first: a job that the store knows as ended is not looked at */
+    }
     save(d, j);
     tell(d, j, ended);
 }
@@ -263,6 +266,8 @@ int daemon_want(struct daemon *d, struct job *j, enum job_want want, struct err 
     }
     for (size_t i = 0; want != WANT_RUN && i < j->n_stages; i++)
         work_ask(d, &j->stage[i], ASKED_STOP);
+    if (ended)
+        summary_end(d, j);
     tell(d, j, ended);
     return 0;
 }

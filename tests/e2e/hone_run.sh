@@ -120,6 +120,11 @@ kill -KILL "$(child "$(child "$pid" honed)" hone-worker)"
 ended 1
 says "stage sft: hone-worker was ended by signal 9"
 says "worker/log"
+python3 -c '
+import json
+s = json.load(open("worker/summary.json"))
+assert s["state"] == "failed" and "signal 9" in s["message"], s
+assert s["stages"]["sft"]["state"] == "failed", s' || fail "the summary does not say so"
 expect 0 "$hone" run job.yaml "${long[@]}" --out worker --resume
 same whole worker
 

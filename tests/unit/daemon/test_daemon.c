@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/daemon.h"
@@ -377,6 +378,99 @@ static void test_bad_verdicts(void **state)
     }
 }
 
+static void write_in(const struct world *w, const char *name, const char *text)
+{
+    char path[256];
+    struct err e;
+
+    snprintf(path, sizeof path, "%s/%s", w->run, name);
+    assert_int_equal(file_write_atomic(path, text, strlen(text), &e), 0);
+}
+
+/* rm, killed: what summary.json says then. `job`: a worker had begun with the folder. */
+static void kill_rm(struct world *w, const char *summary, int job)
+{
+    open_world(w);
+    begin(w);
+    ends(w, 1, 0, 0, verdict);
+    if (job)
+        write_in(w, "job.resolved.yaml", "name: toy\n");
+    if (summary)
+        write_in(w, "summary.json", summary);
+    ends(w, 2, 0, 0, "");
+    assert_string_equal(w->started[3], "rm");
+    ends(w, 3, 0, SIGKILL, "");
+}
+
+static json_t *read_summary(const struct world *w)
+{
+    char path[256];
+    json_t *o;
+    struct err e;
+
+    snprintf(path, sizeof path, "%s/summary.json", w->run);
+    assert_int_equal(json_read(path, 1 << 20, &o, &e), 0);
+    return o;
+}
+
+static const char *text_of(const json_t *o, const char *key)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+
+    assert_non_null(text);
+    return text;
+}
+
+static void test_killed_worker_in_the_summary(void **state)
+{
+    static const char was[] = "{\"name\": \"toy\", \"state\": \"running\", \"stages\": "
+                              "{\"sft\": {\"state\": \"done\", \"steps\": 7}, "
+                              "\"rm\": {\"state\": \"pending\"}}}";
+    char path[256], target[256], *text;
+    struct world w;
+    json_t *o, *stages;
+    struct err e;
+    size_t n;
+
+    (void)state;
+    kill_rm(&w, was, 1);
+    o = read_summary(&w);
+    assert_string_equal(text_of(o, "state"), "failed");
+    assert_non_null(strstr(text_of(o, "message"), "stage rm: hone-worker was ended by"));
+    stages = json_object_get(o, "stages");
+    assert_string_equal(text_of(json_object_get(stages, "sft"), "state"), "done");
+    assert_string_equal(text_of(json_object_get(stages, "rm"), "state"), "failed");
+    json_decref(o);
+    close_world(&w);
+
+    kill_rm(&w, NULL, 1); /* not even "running" */
+    o = read_summary(&w);
+    assert_string_equal(text_of(o, "state"), "failed");
+    assert_string_equal(text_of(o, "name"), "toy");
+    json_decref(o);
+    close_world(&w);
+
+    kill_rm(&w, NULL, 0); /* the folder is as empty as it was */
+    snprintf(path, sizeof path, "%s/summary.json", w.run);
+    assert_false(file_exists(path));
+    close_world(&w);
+
+    /* A link in its place is not followed. */
+    open_world(&w);
+    begin(&w);
+    ends(&w, 1, 0, 0, verdict);
+    write_in(&w, "job.resolved.yaml", "name: toy\n");
+    snprintf(path, sizeof path, "%s/summary.json", w.run);
+    snprintf(target, sizeof target, "%s/secret", w.dir);
+    assert_int_equal(file_write_atomic(target, "{\"pin\": 1}", 10, &e), 0);
+    assert_int_equal(symlink(target, path), 0);
+    ends(&w, 2, 0, SIGKILL, "");
+    assert_int_equal(file_read(target, 100, &text, &n, &e), 0);
+    assert_string_equal(text, "{\"pin\": 1}");
+    mem_free(text);
+    close_world(&w);
+}
+
 /* Allocation n fails, wherever that is in the story. */
 static void test_without_memory(void **state)
 {
@@ -433,6 +527,7 @@ int main(void)
         cmocka_unit_test(test_owner_gone),
         cmocka_unit_test(test_client_leaves_during_the_check),
         cmocka_unit_test(test_bad_verdicts),
+        cmocka_unit_test(test_killed_worker_in_the_summary),
         cmocka_unit_test(test_without_memory),
     };
 
