@@ -11,7 +11,7 @@ int err_set(struct err *e, int code, const char *fmt, ...)
     va_list ap;
 
     e->code = code;
-    e->mend[0] = '\0';
+    e->mend[0] = e->field[0] = '\0';
     va_start(ap, fmt);
     vsnprintf(e->msg, sizeof e->msg, fmt, ap);
     va_end(ap);
@@ -40,6 +40,7 @@ int err_errno(struct err *e, int code, int errno_value, const char *fmt, ...)
     size_t used;
 
     e->code = errno_value == ENOMEM ? ERR_NOMEM : code;
+    e->field[0] = '\0';
     va_start(ap, fmt);
     vsnprintf(e->msg, sizeof e->msg, fmt, ap);
     va_end(ap);
@@ -74,12 +75,18 @@ int err_mend(struct err *e, const char *fmt, ...)
     return e->code;
 }
 
+int err_field(struct err *e, const char *field)
+{
+    snprintf(e->field, sizeof e->field, "%s", field);
+    return e->code;
+}
+
 const char *err_name(int code)
 {
     switch (code) {
-#define X(name, text, status)                                                              \
+#define X(name, word, status)                                                              \
     case ERR_##name:                                                                       \
-        return text;
+        return word;
         ERR_CODES(X)
 #undef X
     default:
@@ -92,7 +99,7 @@ int err_exit_status(int code)
     switch (code) {
     case ERR_NONE:
         return 0;
-#define X(name, text, status)                                                              \
+#define X(name, word, status)                                                              \
     case ERR_##name:                                                                       \
         return status;
         ERR_CODES(X)

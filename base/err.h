@@ -12,35 +12,37 @@
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
 
+/* The word is what clients branch on (docs/PROTOCOL.md): it never changes. */
 #define ERR_CODES(X)                                                                       \
-    X(NOMEM, "out of memory", 1)                                                           \
-    X(IO, "input/output error", 1)                                                         \
-    X(FAILED, "the work failed", 1)                                                        \
-    X(DEVICE, "accelerator error", 1)                                                      \
-    X(CORRUPT, "malformed data", 2)                                                        \
-    X(CONFIG, "invalid configuration", 2)                                                  \
-    X(USAGE, "wrong command line", 2)                                                      \
-    X(UNSUPPORTED, "not supported", 2)                                                     \
-    X(STOPPED, "stopped on request", 3)                                                    \
-    X(UNREACHABLE, "daemon cannot be reached", 4)                                          \
-    X(DENIED, "not allowed", 5)
+    X(NOMEM, "out_of_memory", 1)                                                           \
+    X(IO, "input_output", 1)                                                               \
+    X(FAILED, "failed", 1)                                                                 \
+    X(DEVICE, "device", 1)                                                                 \
+    X(CORRUPT, "malformed_data", 2)                                                        \
+    X(CONFIG, "invalid_request", 2)                                                        \
+    X(USAGE, "wrong_usage", 2)                                                             \
+    X(UNSUPPORTED, "not_supported", 2)                                                     \
+    X(STOPPED, "stopped", 3)                                                               \
+    X(UNREACHABLE, "unreachable", 4)                                                       \
+    X(DENIED, "not_allowed", 5)
 
 enum err_code {
     ERR_NONE = 0,
-#define X(name, text, status) ERR_##name##__ord,
+#define X(name, word, status) ERR_##name##__ord,
     ERR_CODES(X)
 #undef X
-#define X(name, text, status) ERR_##name = -ERR_##name##__ord,
+#define X(name, word, status) ERR_##name = -ERR_##name##__ord,
         ERR_CODES(X)
 #undef X
 };
 
-enum { ERR_MSG_MAX = 1024, ERR_MEND_MAX = 320 };
+enum { ERR_MSG_MAX = 1024, ERR_MEND_MAX = 320, ERR_FIELD_MAX = 64 };
 
 struct err {
     int code;
     char msg[ERR_MSG_MAX];
-    char mend[ERR_MEND_MAX]; /* "" where nothing is known to help */
+    char mend[ERR_MEND_MAX];   /* "" where nothing is known to help */
+    char field[ERR_FIELD_MAX]; /* of a request, that is to blame; "" where there is none */
 };
 
 /* Record a failure (and forget an older mend); returns `code`, to be returned at once. */
@@ -58,7 +60,10 @@ int err_wrap(struct err *e, const char *fmt, ...) __attribute__((format(printf, 
 /* Say what the user can do about it; returns e->code. */
 int err_mend(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-const char *err_name(int code); /* "out of memory", ... */
+/* Name the field of the request that is to blame; returns e->code. */
+int err_field(struct err *e, const char *field);
+
+const char *err_name(int code); /* "out_of_memory", ...; "ok" */
 int err_exit_status(int code);  /* interface.md section 1: 0, 1, 2, 3, 4 or 5 */
 
 /* Print "<program>: <msg>\n" and, where there is one, "  try: <mend>\n" to stderr. */

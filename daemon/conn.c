@@ -98,9 +98,7 @@ static void welcome(struct daemon *d, struct conn *c, uint64_t received,
     w.has_received = c->role == CONN_WORKER;
     w.received = received;
     if (refused) {
-        error.status = (uint32_t)err_exit_status(refused->code);
-        error.message = (char *)(uintptr_t)refused->msg;
-        error.mend = refused->mend[0] ? (char *)(uintptr_t)refused->mend : NULL;
+        message_error(refused, &error);
         w.refused = &error;
         c->refused = 1;
     }

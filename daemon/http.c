@@ -82,7 +82,7 @@ static void begin_error(struct str *out, const struct err *e, const char *field)
     str_addf(out, "{\"error\": {\"status\": %d", err_exit_status(e->code));
     member(out, "code", err_name(e->code));
     member(out, "message", e->msg);
-    member(out, "field", field);
+    member(out, "field", *field ? field : e->field);
     member(out, "mend", e->mend);
 }
 

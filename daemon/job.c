@@ -260,6 +260,7 @@ int job_no_stage(const struct job *j, const char *name, struct err *e)
     near = str_nearest(name, names);
     err_set(e, ERR_CONFIG, "job %llu has no stage \"%.100s\"", (unsigned long long)j->id,
             name);
+    err_field(e, "stage");
     return near ? err_mend(e, "did you mean %.100s?", near)
                 : err_mend(e, "hone show %llu lists them", (unsigned long long)j->id);
 }

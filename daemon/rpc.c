@@ -18,9 +18,7 @@ static void send_error(struct daemon *d, uint64_t conn, uint32_t id, const struc
     Hone__V1__Reply reply = HONE__V1__REPLY__INIT;
     Hone__V1__Error error = HONE__V1__ERROR__INIT;
 
-    error.status = (uint32_t)err_exit_status(e->code);
-    error.message = (char *)(uintptr_t)e->msg;
-    error.mend = e->mend[0] ? (char *)(uintptr_t)e->mend : NULL;
+    message_error(e, &error);
     reply.id = id;
     reply.error = &error;
     conn_send(d, conn, &reply.base);
@@ -117,8 +115,10 @@ struct job *rpc_find_job(struct rpc_call *call, uint64_t id, enum access_need ne
     int rc = j ? access_check(&call->who, need, j, &e)
                : err_set(&e, ERR_CONFIG, "no job %llu", (unsigned long long)id);
 
-    if (!j)
+    if (!j) {
+        err_field(&e, "id");
         err_mend(&e, "hone ps lists them");
+    }
     if (!rc)
         rc = check_attached(call->method->name, j, &e);
     if (!rc)

@@ -129,3 +129,18 @@ void message_free(ProtobufCMessage *m)
     if (m)
         protobuf_c_message_free_unpacked(m, &a);
 }
+
+static char *text_of(const char *s)
+{
+    return *s ? (char *)(uintptr_t)s : NULL;
+}
+
+void message_error(const struct err *e, Hone__V1__Error *out)
+{
+    hone__v1__error__init(out);
+    out->status = (uint32_t)err_exit_status(e->code);
+    out->message = (char *)(uintptr_t)e->msg;
+    out->mend = text_of(e->mend);
+    out->code = (char *)(uintptr_t)err_name(e->code);
+    out->field = text_of(e->field);
+}

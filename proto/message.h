@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "base/str.h"
+#include "wire.pb-c.h"
 
 enum { PROTO_MAGIC = 0x484f4e45, PROTO_VERSION = 1 };
 
@@ -24,6 +25,9 @@ int message_pack(const ProtobufCMessage *m, struct str *out, struct err *e);
 int message_unpack(const ProtobufCMessageDescriptor *d, const void *p, size_t n,
                    ProtobufCMessage **out, struct err *e);
 void message_free(ProtobufCMessage *m);
+
+/* The error as the wire has it: its texts are borrowed from *e. */
+void message_error(const struct err *e, Hone__V1__Error *out);
 
 /* Exit status of a worker that a daemon started, when another rank or host was lost to it:
  * starting again may help. Without a daemon that is 1, as of any failure. */

@@ -56,6 +56,7 @@ static int list(struct listing *l, const Hone__V1__ListRequest *in, struct err *
 
         if (state < 0) {
             err_set(e, ERR_CONFIG, "no state is called \"%.100s\"", in->states[i]);
+            err_field(e, "states");
             return err_mend(e, "queued, running, pausing, paused, stopping, done, failed "
                                "or stopped");
         }

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "daemon/daemon.h"
+#include "daemon/folder.h"
 #include "daemon/retain.h"
 #include "daemon/rpc.h"
 
@@ -41,6 +42,7 @@ static int mark_needy(const struct job *j, const char *name, unsigned char *mark
     for (size_t i = 0; i < j->n_stages; i++)
         if (mark[i] && j->stage[i].state == STAGE_RUNNING) {
             err_set(e, ERR_CONFIG, "stage %s runs", j->stage[i].name);
+            err_field(e, "stage");
             return err_mend(e, "hone pause %llu first", (unsigned long long)j->id);
         }
     return 0;
@@ -62,8 +64,30 @@ static int choose(const struct job *j, const char *name, unsigned char *mark, st
         return 0;
     err_set(e, ERR_CONFIG, "job %llu is %s: nothing to try again",
             (unsigned long long)j->id, job_state_name(j->state));
+    err_field(e, "stage");
     return err_mend(e, "name the stage to begin with: hone retry %llu STAGE",
                     (unsigned long long)j->id);
+}
+
+/* What begins again reads the models of what it needs: of a stage that was skipped before
+ * it had learned anything there is none. */
+static int check_models(const struct job *j, const unsigned char *mark, struct err *e)
+{
+    for (size_t i = 0; i < j->n_stages; i++)
+        for (size_t k = 0; mark[i] && k < j->stage[i].n_needs; k++) {
+            const struct job_stage *s = &j->stage[j->stage[i].needs[k]];
+
+            if (mark[s - j->stage] || s->state != STAGE_SKIPPED ||
+                folder_has_stage(j->run, s->name))
+                continue;
+            err_set(e, ERR_CONFIG,
+                    "stage %s needs %s, which was skipped and has no model to give",
+                    j->stage[i].name, s->name);
+            err_field(e, "stage");
+            return err_mend(e, "hone retry %llu %s begins with it",
+                            (unsigned long long)j->id, s->name);
+        }
+    return 0;
 }
 
 static int retry(struct daemon *d, struct job *j, const char *name, struct err *e)
@@ -81,6 +105,8 @@ static int retry(struct daemon *d, struct job *j, const char *name, struct err *
     rc = had_ended ? retain_check(d, j->owner ? j->owner : "", 0, e) : 0;
     if (!rc)
         rc = choose(j, name, mark, e);
+    if (!rc)
+        rc = check_models(j, mark, e);
     if (rc)
         goto done;
     for (size_t i = 0; i < j->n_stages; i++)

@@ -9,9 +9,11 @@ static int set(struct daemon *d, struct job *j, int priority, struct err *e)
 {
     int old = j->priority, rc;
 
-    if (priority < -PRIORITY_MAX || priority > PRIORITY_MAX)
-        return err_set(e, ERR_CONFIG, "priority %d: -%d to %d are possible", priority,
-                       PRIORITY_MAX, PRIORITY_MAX);
+    if (priority < -PRIORITY_MAX || priority > PRIORITY_MAX) {
+        err_set(e, ERR_CONFIG, "priority %d: -%d to %d are possible", priority,
+                PRIORITY_MAX, PRIORITY_MAX);
+        return err_field(e, "priority");
+    }
     if (job_ended(j))
         return err_set(e, ERR_CONFIG, "job %llu is %s", (unsigned long long)j->id,
                        job_state_name(j->state));

@@ -32,8 +32,10 @@ static int check(const struct job *j, const char *name, struct job_stage **out,
 {
     struct job_stage *s = NULL;
 
-    if (!name)
-        return err_set(e, ERR_CONFIG, "skip: which stage?");
+    if (!name) {
+        err_set(e, ERR_CONFIG, "skip: which stage?");
+        return err_field(e, "stage");
+    }
     for (size_t i = 0; i < j->n_stages; i++)
         if (!strcmp(j->stage[i].name, name))
             s = &j->stage[i];
@@ -48,6 +50,7 @@ static int check(const struct job *j, const char *name, struct job_stage **out,
     err_set(e, ERR_CONFIG,
             "stage %s needs %s, which has not begun: it has no model to give",
             find_needy(j, s)->name, name);
+    err_field(e, "stage");
     return err_mend(e, "hone skip %llu %s first, or skip %s once it runs",
                     (unsigned long long)j->id, find_needy(j, s)->name, name);
 }

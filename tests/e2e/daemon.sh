@@ -219,6 +219,13 @@ echo "a stage that runs is skipped: the others go on from what it has learned"
 endless=(--set stages.sft.epochs=100000 --set stages.sft.checkpoint_every=20)
 expect 0 "$hone" submit job.yaml "${endless[@]}" --out short
 await "short/sft/checkpoint-*"
+expect 0 "$hone" submit job.yaml --out models # it waits: there is no core left
+for stage in ppo rm sft; do expect 0 "$hone" skip 10 "$stage"; done
+await_state 10 done 20
+expect 2 "$hone" retry 10 ppo # nobody has a model for it
+says "stage ppo needs sft, which was skipped and has no model to give"
+says "hone retry 10 sft begins with it"
+[ "$(state 10)" = done ] || fail "something of it began"
 expect 0 "$hone" skip 9 sft
 await_state 9 done 60
 python3 -c '
@@ -231,11 +238,11 @@ expect 0 "$hone" show 9
 grep -q '^sft  *skipped' out || fail "it is not called skipped"
 expect 0 "$hone" submit job.yaml "${endless[@]}" --out paused
 await "paused/sft/checkpoint-*"
-expect 0 "$hone" pause 10
-await_state 10 paused 30
-expect 0 "$hone" skip 10 sft # it ends when it goes on
-expect 0 "$hone" resume 10
-await_state 10 done 60
+expect 0 "$hone" pause 11
+await_state 11 paused 30
+expect 0 "$hone" skip 11 sft # it ends when it goes on
+expect 0 "$hone" resume 11
+await_state 11 done 60
 [ -d paused/ppo/final ] || fail "nothing came of it"
 
 echo "a bad job is not tried again; logs, metrics, rm"

@@ -118,7 +118,7 @@ call /hone.v1.Hone/Submit "{\"file\": \"$dir/job.yaml\", \"set\": [\"stages.sft.
     "${operator[@]}"
 status 422
 python3 -c 'import json; e = json.load(open("out"))["error"]
-assert (e["status"], e["code"], e["field"]) == (2, "invalid configuration", "file"), e
+assert (e["status"], e["code"], e["field"]) == (2, "invalid_request", "file"), e
 assert "epoch" in e["message"] and e["mend"] == "did you mean \"epochs\"?", e
 assert e["problems"][0]["mend"] == e["mend"] and e["problems"][0]["where"], e' || fail "the error"
 call /hone.v1.Hone/Submit "{\"file\": \"$dir/job.yaml\", \"requestId\": \"once\"}" "${operator[@]}"

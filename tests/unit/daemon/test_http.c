@@ -78,6 +78,7 @@ static const struct io_request plain = {.method = "POST",
 /* Its status, 0: no answer yet. Errors are JSON with a status, a code and a message. */
 static int ask(const struct io_request *r)
 {
+    const char *code;
     json_t *v, *error;
     struct err e;
 
@@ -91,6 +92,8 @@ static int ask(const struct io_request *r)
         error = json_object_get(v, "error");
         assert_true(json_is_integer(json_object_get(error, "status")));
         assert_true(json_is_string(json_object_get(error, "code")));
+        code = json_string_value(json_object_get(error, "code"));
+        assert_int_equal(strspn(code, "abcdefghijklmnopqrstuvwxyz_"), strlen(code));
         assert_true(json_is_string(json_object_get(error, "message")));
         json_decref(v);
     }
