@@ -94,8 +94,8 @@ foreach(op act attention coverage logprob loss matmul norm tokens train)
     endif()
 endforeach()
 
-# Ranks, and layers that are recomputed, on emulated devices.
-foreach(test unit_dist_device unit_model_recompute)
+# Ranks, layers that are recomputed, products chosen before a step, on emulated devices.
+foreach(test unit_dist_device unit_model_recompute unit_model_prepare)
     add_dependencies(${test} hone-cuda-emu)
     set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT
         "HONE_CUDA_TUNE=0;HONE_CUDA_PLUGIN=${PROJECT_BINARY_DIR}/tests/hone-cuda-emu.so")

@@ -29,6 +29,10 @@ struct backend_choices {
     size_t (*get)(char *buf, size_t n, int all);
     /* These win over what there is. ERR_CORRUPT: not such a text, nothing was taken. */
     int (*put)(const char *text);
+    /* Choose now for the kind of this product, whose memory is not touched: of the pointers
+     * only the alignment counts (NULL: aligned). Within a step nothing is timed: a kind met
+     * there first gets what needs no timing. */
+    int (*prepare)(const struct matmul_args *a);
 };
 
 /* What the work on a device is for. The first ones are the parts of a step. */

@@ -1,5 +1,5 @@
 /* Which algorithm of cuBLASLt computes a kind of product: the fastest of those that the
- * library proposes, by timing at first use.
+ * library proposes, by timing before the first step.
  *
  * Timing takes stand-in sizes (STAND_IN rows, fewer where that would take more than
  * TIMED_BYTES) in memory of its own that is given back at once; so a choice does not depend
@@ -13,8 +13,11 @@
  * Two timings may differ. So choices are kept for good: choices_get() gives them as text,
  * which the program stores for each key (GPU, driver, cuBLASLt) and in checkpoints, and
  * choices_put() takes them back; each is checked by the library before it is trusted.
- * HONE_CUDA_TUNE=ROWS: other stand-in rows for timing (tests); 0: the library's first
- * proposal, untimed. Too little memory for timing means the same. */
+ * Within a step nothing is timed, since nothing there may wait or ask for memory: a program
+ * names its kinds before (choices_prepare()); one that is met in a step for the first time
+ * gets the library's first proposal. HONE_CUDA_TUNE=ROWS: other stand-in rows for timing
+ * (tests); 0: the library's first proposal, untimed. Too little memory for timing means the
+ * same. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +42,6 @@ struct bench { /* memory and events of a timing */
         size_t at, bytes;
     } a, b, c, bias;
     cudaEvent_t begin, end;
-    int in_step; /* memory is asked for even then, and may be refused */
 };
 
 /* Strides as short as may be. */
@@ -176,7 +178,6 @@ static void bench_close(struct bench *b)
     if (b->memory)
         cudaFree(b->memory);
     cudaGetLastError(); /* what is wrong for good comes again */
-    cuda_in_step = b->in_step;
     memset(b, 0, sizeof *b);
 }
 
@@ -187,8 +188,6 @@ static int bench_open(struct bench *b, struct kind *k)
 
     memset(b, 0, sizeof *b);
     bytes = shrink(b, k);
-    b->in_step = cuda_in_step;
-    cuda_in_step = 0;
     if (bytes && !cudaMalloc((void **)&b->memory, bytes) && !cudaEventCreate(&b->begin) &&
         !cudaEventCreate(&b->end) &&
         !cudaMemsetAsync(b->memory, 0x3c, bytes, cuda_stream()))
@@ -292,7 +291,7 @@ int choose_algorithm(const struct kind *k, struct choice *out)
     }
     memset(out, 0, sizeof *out);
     memcpy(&out->kind, &stand_in, sizeof stand_in);
-    out->timed = kept.n < CHOICES_MAX && choose_by_timing(&stand_in, out);
+    out->timed = !cuda_in_step && kept.n < CHOICES_MAX && choose_by_timing(&stand_in, out);
     rc = out->timed ? 0 : choose_exactly(&stand_in, tight(&stand_in), &out->algo);
     if (!rc && kept.n < CHOICES_MAX) {
         memcpy(&kept.choice[kept.n++], out, sizeof *out);

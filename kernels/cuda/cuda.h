@@ -55,7 +55,7 @@ int cuda_fill_zero(void *device, size_t bytes);
 int cuda_memory(size_t *left, size_t *all);
 int cuda_reserve(size_t bytes, size_t scratch);
 void cuda_step(int begins);
-extern int cuda_in_step; /* steps that have begun and not ended: for the emulator's tests */
+extern int cuda_in_step; /* a step has begun and not ended */
 
 /* reserve.c: blocks of the one range that cuda_reserve() took. block_take: NULL: no room;
  * block_give: 0: p is none of them. */

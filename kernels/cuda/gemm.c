@@ -150,6 +150,15 @@ static int follow(const struct matmul_args *a)
     return a->bias || a->act != ACT_NONE || a->pre ? cuda_epilogue(a) : 0;
 }
 
+static void set_kind(struct kind *k, const struct matmul_args *a, const struct operands *x)
+{
+    memset(k, 0, sizeof *k); /* compared as bytes */
+    *k = (struct kind){a->M, a->N, a->K, a->trans_a, a->trans_b, a->accumulate, x->type};
+    k->align_in = alignment(x->a, x->b, x->ld.a, x->ld.b, operand_size(x->type));
+    k->align_out = alignment(a->c, NULL, a->ldc, 0, 4);
+    k->bias = a->bias && (uintptr_t)a->bias % 16 == 0 && a->act == ACT_NONE && !a->pre;
+}
+
 static int run(const struct matmul_args *a, const struct operands *x)
 {
     struct product p = {0};
@@ -158,11 +167,7 @@ static int run(const struct matmul_args *a, const struct operands *x)
     struct kind k;
     int rc;
 
-    memset(&k, 0, sizeof k); /* compared as bytes */
-    k = (struct kind){a->M, a->N, a->K, a->trans_a, a->trans_b, a->accumulate, x->type};
-    k.align_in = alignment(x->a, x->b, x->ld.a, x->ld.b, operand_size(x->type));
-    k.align_out = alignment(a->c, NULL, a->ldc, 0, 4);
-    k.bias = a->bias && (uintptr_t)a->bias % 16 == 0 && a->act == ACT_NONE && !a->pre;
+    set_kind(&k, a, x);
     rc = choose_algorithm(&k, &c);
     if (!rc)
         rc = product_open(&p, &k, x->ld, c.fused ? a->bias : NULL);
@@ -218,39 +223,54 @@ static int round_weight(const struct matmul_args *a, long rows, long cols,
     return rc;
 }
 
-static int run_rounded(const struct matmul_args *a)
+static int rounds(const struct matmul_args *a)
 {
-    enum cuda_operand type = a->precision == PRECISION_F16 ? OPERAND_F16
+    return a->precision == PRECISION_BF16 || a->precision == PRECISION_F16;
+}
+
+/* Where and how the operands will lie; of copies not yet where. */
+static struct operands operands_of(const struct matmul_args *a)
+{
+    int tf32 = a->precision == PRECISION_TF32 && cuda_bf16(); /* both: sm_80 and up */
+    long cols_a = a->trans_a ? a->M : a->K, cols_b = a->trans_b ? a->K : a->N;
+
+    if (!rounds(a))
+        return (struct operands){
+            a->a, a->b, {a->lda, a->ldb, a->ldc}, tf32 ? OPERAND_TF32 : OPERAND_F32};
+    return (struct operands){NULL,
+                             NULL,
+                             {copy_stride(cols_a), copy_stride(cols_b), a->ldc},
+                             a->precision == PRECISION_F16 ? OPERAND_F16
                              : cuda_bf16()                 ? OPERAND_BF16
-                                                           : OPERAND_F32;
-    size_t size = operand_size(type);
+                                                           : OPERAND_F32};
+}
+
+static int run_rounded(const struct matmul_args *a, struct operands *x)
+{
+    size_t size = operand_size(x->type);
     int rc;
     long rows_a = a->trans_a ? a->K : a->M, cols_a = a->trans_a ? a->M : a->K;
     long rows_b = a->trans_b ? a->N : a->K, cols_b = a->trans_b ? a->K : a->N;
-    size_t bytes_a = (size_t)(rows_a * copy_stride(cols_a)) * size;
-    size_t bytes_b = a->pack ? 0 : (size_t)(rows_b * copy_stride(cols_b)) * size;
+    size_t bytes_a = (size_t)(rows_a * x->ld.a) * size;
+    size_t bytes_b = a->pack ? 0 : (size_t)(rows_b * x->ld.b) * size;
     char *copy = cuda_scratch(bytes_a + bytes_b);
-    struct operands x = {
-        copy, NULL, {copy_stride(cols_a), copy_stride(cols_b), a->ldc}, type};
 
     if (!copy)
         return ERR_NOMEM;
-    rc = cuda_round(copy, x.ld.a, type, a->a, a->lda, rows_a, cols_a);
+    x->a = copy;
+    rc = cuda_round(copy, x->ld.a, x->type, a->a, a->lda, rows_a, cols_a);
     if (!rc && a->pack)
-        rc = round_weight(a, rows_b, cols_b, type, &x.b);
+        rc = round_weight(a, rows_b, cols_b, x->type, &x->b);
     else if (!rc) {
-        x.b = copy + bytes_a;
-        rc = cuda_round(copy + bytes_a, x.ld.b, type, a->b, a->ldb, rows_b, cols_b);
+        x->b = copy + bytes_a;
+        rc = cuda_round(copy + bytes_a, x->ld.b, x->type, a->b, a->ldb, rows_b, cols_b);
     }
-    return rc ? rc : run(a, &x);
+    return rc ? rc : run(a, x);
 }
 
 int cuda_matmul(const struct matmul_args *a)
 {
-    int tf32 = a->precision == PRECISION_TF32 && cuda_bf16(); /* both: sm_80 and up */
-    struct operands plain = {
-        a->a, a->b, {a->lda, a->ldb, a->ldc}, tf32 ? OPERAND_TF32 : OPERAND_F32};
-    int rounds = a->precision == PRECISION_BF16 || a->precision == PRECISION_F16;
+    struct operands x;
     int rc = cuda_ready();
 
     if (a->accumulate && (a->bias || a->act != ACT_NONE || a->pre))
@@ -259,8 +279,9 @@ int cuda_matmul(const struct matmul_args *a)
         return rc;
     pthread_mutex_lock(&lt.lock);
     rc = open_library();
+    x = operands_of(a);
     if (!rc)
-        rc = rounds ? run_rounded(a) : run(a, &plain);
+        rc = rounds(a) ? run_rounded(a, &x) : run(a, &x);
     pthread_mutex_unlock(&lt.lock);
     return rc;
 }
@@ -270,6 +291,25 @@ void cuda_pack_free(struct op_pack *p)
     cuda_release(p->data);
     p->data = NULL;
     p->packed = 0;
+}
+
+int choices_prepare(const struct matmul_args *a)
+{
+    struct operands x;
+    struct choice c;
+    struct kind k;
+    int rc = cuda_ready();
+
+    if (rc)
+        return rc;
+    pthread_mutex_lock(&lt.lock);
+    rc = open_library();
+    x = operands_of(a);
+    set_kind(&k, a, &x);
+    if (!rc)
+        rc = choose_algorithm(&k, &c);
+    pthread_mutex_unlock(&lt.lock);
+    return rc;
 }
 
 int choices_put(const char *text)

@@ -34,6 +34,7 @@ const struct backend *hone_backend(void)
         .changes = choices_changes,
         .get = choices_get,
         .put = choices_put,
+        .prepare = choices_prepare,
     };
     static const struct backend_device device = {
         .bus = trace_bus,

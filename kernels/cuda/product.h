@@ -54,15 +54,17 @@ static inline int product_is_gradient(const struct kind *k)
 }
 
 /* ---- choose.c: the caller holds gemm.c's lock ---- */
-/* The algorithm for products of this kind, whatever their M (a gradient's K). */
+/* The algorithm for products of this kind, whatever their M (a gradient's K). Timed, where
+ * it is not known yet and no step runs. */
 int choose_algorithm(const struct kind *k, struct choice *out);
 /* The library's first one for exactly these sizes, its bias not fused. */
 int choose_exactly(const struct kind *k, struct strides ld, cublasLtMatmulAlgo_t *algo);
-/* backend.h: choices; put opens the library and takes the lock. */
+/* backend.h: choices; put and prepare open the library and take the lock. */
 void choices_key(char *buf, size_t n);
 unsigned long choices_changes(void);
 size_t choices_get(char *buf, size_t n, int all);
 int choices_put(const char *text);
+int choices_prepare(const struct matmul_args *a);
 int choices_put_locked(const char *text);
 
 #endif

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Algorithms of matrix products are chosen by timing: the fastest of the emulated ones wins,
-# a bias is added where that is faster; what was chosen is kept in the cache (0600) and is
-# not timed again; a resumed run has the bits of one that was not stopped, whatever a timing
-# would say now; a damaged cache and another GPU's checkpoint are named and no failure.
+# Algorithms of matrix products are chosen by timing, before the first step: the fastest of
+# the emulated ones wins, a bias is added where that is faster; what was chosen is kept in the
+# cache (0600) and is not timed again; a resumed run has the bits of one that was not stopped,
+# whatever a timing would say now; a damaged cache and another GPU's checkpoint are named and
+# no failure.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
@@ -64,6 +65,16 @@ chosen "$file" 1 1 || fail "the fastest was not chosen"
 EMU_UNFUSED=1 train unfused two 1 || fail "a library that adds no bias"
 chosen two/hone/products-*.json 1 0 || fail "a bias was added by nobody"
 same a unfused || fail "a fused bias has other bits"
+
+# Nothing is timed inside a step: all that the steps needed was chosen before the first.
+python3 - "$(find a/sft -name products.json | head -n 1)" <<'PYTHON' || fail "a step met a product first"
+import json
+import sys
+
+lines = "".join(json.load(open(sys.argv[1]))["ranks"]).splitlines()
+assert len(lines) >= 8, lines
+assert all(line.split()[11] == "1" for line in lines), lines
+PYTHON
 
 train other three 2 || fail "another fastest"
 same a other && fail "the algorithm makes no difference: this test shows nothing"

@@ -140,6 +140,10 @@ enum model_plan_for { PLAN_INFER, PLAN_TRAIN, PLAN_RECOMPUTE };
 int model_plan(struct model *m, const size_t *length, long B, enum model_plan_for use,
                size_t *bytes, struct err *e);
 
+/* Have the back end choose, by timing, how it computes each kind of product of a training
+ * step of this model; nothing where it makes no choices. */
+int model_prepare(struct model *m, struct err *e);
+
 /* Do the tensor files of a folder hold every float as f32, as it is in memory? */
 int model_is_stored_exactly(const char *dir, int *yes, struct err *e);
 

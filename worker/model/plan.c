@@ -1,5 +1,6 @@
-/* The memory of a step, counted before step 0: the same forward and backward on a tape that
- * plans. Fails as model_forward() does (too long, out of memory). */
+/* What is found out of a step before step 0, by the same forward and backward on a tape
+ * that plans: its memory, and which products it has. Fails as model_forward() does (too
+ * long, out of memory). */
 #include "base/mem.h"
 #include "worker/model/internal.h"
 
@@ -28,8 +29,8 @@ static int fill(struct packed *in, const size_t *length, long B, struct err *e)
     return 0;
 }
 
-int model_plan(struct model *m, const size_t *length, long B, enum model_plan_for use,
-               size_t *bytes, struct err *e)
+static int dry_run(struct model *m, const size_t *length, long B, enum model_plan_for use,
+                   int prepare, size_t *bytes, struct err *e)
 {
     const struct forward_options o = {.recompute = use == PLAN_RECOMPUTE};
     struct packed in = {0};
@@ -47,6 +48,8 @@ int model_plan(struct model *m, const size_t *length, long B, enum model_plan_fo
         goto done;
     }
     tape_reset(t, train ? TAPE_PLAN : TAPE_PLAN_INFER);
+    if (prepare)
+        tape_prepare(t);
     tape_set_dropout(t, 0);
     rc = model_forward(m, t, &in, &o, &out, e);
     if (rc)
@@ -65,4 +68,21 @@ done:
     mem_free(in.example);
     mem_free(in.cu_seqlens);
     return rc;
+}
+
+int model_plan(struct model *m, const size_t *length, long B, enum model_plan_for use,
+               size_t *bytes, struct err *e)
+{
+    return dry_run(m, length, B, use, 0, bytes, e);
+}
+
+int model_prepare(struct model *m, struct err *e)
+{
+    static const size_t length[] = {2};
+    size_t bytes;
+
+    invariant(!m->options.plan);
+    if (!m->options.backend->choices)
+        return 0;
+    return dry_run(m, length, 1, PLAN_TRAIN, 1, &bytes, e); /* rows do not count */
 }

@@ -73,6 +73,7 @@ struct tape {
     struct step_memory memory;
     struct tape_node *last;
     int quiet; /* within a block whose backward will run it again */
+    int prepares;
     struct tape_batch batch;
     int dropout;
     uint64_t key;
@@ -111,6 +112,8 @@ static inline int tape_records(const struct tape *t)
 #define TAPE_RUN(t, op, args)                                                              \
     (tape_runs(t) ? tape_check(t, (t)->be->op(args), #op) : (t)->err.code)
 int tape_check(struct tape *t, int rc, const char *op);
+/* A matrix product: TAPE_RUN, or what tape_prepare() says. */
+int tape_matmul(struct tape *t, const struct matmul_args *a);
 int tape_fail(struct tape *t, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

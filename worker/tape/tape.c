@@ -72,7 +72,7 @@ void tape_reset(struct tape *t, enum tape_mode mode)
     for (; t->last; t->last = t->last->before) /* a backward that never came */
         let_params_go(t, t->last);
     t->mode = mode;
-    t->quiet = 0;
+    t->quiet = t->prepares = 0;
     t->err.code = 0;
     t->err.msg[0] = t->err.mend[0] = 0;
     arena_reset(&t->arena);
@@ -119,6 +119,19 @@ int tape_check(struct tape *t, int rc, const char *op)
     if (!rc)
         return 0;
     return tape_fail(t, rc, "%s on %s: %s", op, t->be->name, t->be->error());
+}
+
+void tape_prepare(struct tape *t)
+{
+    invariant(tape_plans(t));
+    t->prepares = t->be->choices != NULL;
+}
+
+int tape_matmul(struct tape *t, const struct matmul_args *a)
+{
+    if (t->prepares && !t->err.code)
+        return tape_check(t, t->be->choices->prepare(a), "matmul");
+    return TAPE_RUN(t, matmul, a);
 }
 
 struct tape_block *tape_take(struct tape *t, size_t bytes)

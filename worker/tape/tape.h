@@ -70,6 +70,11 @@ int tape_result(const struct tape *t, struct err *e);
  * in one piece. */
 void tape_reserve(struct tape *t, size_t bytes);
 
+/* Until the next reset, in mode PLAN or PLAN_INFER: of each product that is met the back
+ * end chooses now how to compute it (struct backend_choices, prepare). Parameters have
+ * their memory. */
+void tape_prepare(struct tape *t);
+
 /* Dropout of this step: key as in op.h; every call site takes the next site number, in
  * program order, so training and recomputation agree. Off until this is called after
  * tape_reset(), and in mode INFER. A plan calls it too: dropout needs memory. */

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "worker/ckpt/state.h"
 #include "worker/data/pack.h"
+#include "worker/train/choices.h"
 #include "worker/train/health_watch.h"
 #include "worker/train/loop_internal.h"
 #include "worker/train/memory.h"
@@ -383,7 +384,14 @@ static int load_model(struct loop *l, struct err *e)
     if (r || !l->stage->loss) /* a stage that only measures */
         return r;
     r = open_trainer(l, e);
-    return r ? r : resume(l, e);
+    if (!r)
+        r = resume(l, e);
+    if (r)
+        return r;
+    r = comm_agree(l->comm, model_prepare(l->model, e),
+                   e); /* what a checkpoint leaves open */
+    choices_store(l->o.job->backend);
+    return r;
 }
 
 /* A rank without a single example in every batch would only cost. */

@@ -28,7 +28,7 @@ static int weight_gradient(struct tape *t, const struct linear_node *n, const fl
                             .accumulate = 1,
                             .precision = w->precision};
 
-    TAPE_RUN(t, matmul, &a);
+    tape_matmul(t, &a);
     tape_touch_rows(t, w);
     return t->err.code;
 }
@@ -63,7 +63,7 @@ static int backward(struct tape *t, struct tape_node *node)
                                 .precision = n->w->precision};
 
         a.c = tape_grad_target(t, n->x, &a.accumulate);
-        TAPE_RUN(t, matmul, &a);
+        tape_matmul(t, &a);
     }
     return t->err.code;
 }
@@ -111,7 +111,7 @@ struct tensor *tape_linear(struct tape *t, struct tensor *x, struct param *w,
                                 .pack = &w->pack[0],
                                 .precision = w->precision};
 
-        TAPE_RUN(t, matmul, &a);
+        tape_matmul(t, &a);
     }
     return y;
 }

@@ -61,7 +61,7 @@ static void make_logits(struct tape *t, const struct logprob_node *n,
                             .ldc = f->columns,
                             .precision = n->w->precision};
 
-    TAPE_RUN(t, matmul, &a);
+    tape_matmul(t, &a);
 }
 
 static void run_forward(struct tape *t, const struct logprob_node *n,
@@ -111,7 +111,7 @@ static void weight_gradient(struct tape *t, const struct logprob_node *n,
                             .accumulate = 1,
                             .precision = n->w->precision};
 
-    TAPE_RUN(t, matmul, &a);
+    tape_matmul(t, &a);
 }
 
 static void input_gradient(struct tape *t, const struct logprob_node *n,
@@ -130,7 +130,7 @@ static void input_gradient(struct tape *t, const struct logprob_node *n,
                             .accumulate = accumulate || f->first > 0,
                             .precision = n->w->precision};
 
-    TAPE_RUN(t, matmul, &a);
+    tape_matmul(t, &a);
 }
 
 static void run_backward(struct tape *t, const struct logprob_node *n,
@@ -151,7 +151,7 @@ static void run_backward(struct tape *t, const struct logprob_node *n,
         bias_gradient(t, n, f);
     if (param_trains(n->w))
         weight_gradient(t, n, f);
-    if (dx)
+    if (n->x->needs_grad)
         input_gradient(t, n, f, dx, accumulate);
 }
 
@@ -163,7 +163,7 @@ static void run_fragments(struct tape *t, const struct logprob_node *n, int forw
     struct tape_block *b = tape_take(t, (size_t)(rows * columns) * sizeof(float));
     struct fragment f = {.z = b ? b->p : NULL};
 
-    for (f.row = 0; tape_runs(t) && f.row < n->x->rows; f.row += rows) {
+    for (f.row = 0; (tape_runs(t) || t->prepares) && f.row < n->x->rows; f.row += rows) {
         f.rows = part(n->x->rows, f.row, rows);
         for (f.first = 0; f.first < n->w->rows; f.first += columns) {
             f.columns = part(n->w->rows, f.first, columns);
