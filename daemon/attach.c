@@ -164,47 +164,30 @@ static int again(struct job_stage *s, const Hone__V1__AttachRequest *in, struct 
     return newer ? make_token(s, e) : 0;
 }
 
-static void revive(struct job *j)
-{
-    j->state = JOB_QUEUED;
-    j->want = WANT_RUN;
-    j->message = j->mend = NULL;
-    j->ended = 0;
-    j->kill_at = INFINITY;
-    j->alarms = 0;
-}
-
 static int go_on(struct daemon *d, struct job *j, const Hone__V1__AttachRequest *in,
                  struct err *e)
 {
-    struct job_stage *was = mem_array(j->n_stages, sizeof *was);
-    struct job old = *j;
-    int rc = 0, had_ended = job_ended(j), newer = in->attempt > j->stage[0].attempt;
+    struct job_mark was;
+    int rc = job_mark(j, &was, e), had_ended = job_ended(j),
+        newer = in->attempt > j->stage[0].attempt;
 
-    if (!was)
-        return err_set(e, ERR_NOMEM, "out of memory");
-    memcpy(was, j->stage, j->n_stages * sizeof *was);
+    if (rc)
+        return rc;
     for (size_t i = 0; !rc && i < j->n_stages; i++)
         rc = again(&j->stage[i], in, e);
     if (newer || had_ended)
-        revive(j);
+        job_revive(j);
     job_settle(j);
     if (!rc && had_ended && !job_ended(j))
         rc = daemon_keep_job(d, j, e); /* if not saved: swept out again */
     if (!rc)
         rc = daemon_save(d, j, e);
-    if (rc) {
-        memcpy(j->stage, was, j->n_stages * sizeof *was);
-        j->state = old.state;
-        j->want = old.want;
-        j->message = old.message;
-        j->mend = old.mend;
-        j->ended = old.ended;
-    }
+    if (rc)
+        job_restore(j, &was);
     for (size_t i = 0; !rc && i < j->n_stages; i++)
-        if (was[i].state == STAGE_RUNNING && j->stage[i].state != STAGE_RUNNING)
+        if (was.stage[i].state == STAGE_RUNNING && j->stage[i].state != STAGE_RUNNING)
             stage_close_ranks(&j->stage[i]);
-    mem_free(was);
+    job_mark_fini(&was);
     if (rc)
         return rc;
     event_note(d, j, NULL, "info",

@@ -237,17 +237,18 @@ int daemon_save(struct daemon *d, struct job *j, struct err *e)
 
 int daemon_want(struct daemon *d, struct job *j, enum job_want want, struct err *e)
 {
-    enum stage_asked asked[JOB_STAGES_MAX];
-    struct job was = *j;
+    struct job_mark was;
     int rc, ended;
 
     if (job_ended(j) || j->want == want)
         return 0;
+    rc = job_mark(j, &was, e);
+    if (rc)
+        return rc;
     j->want = want;
     for (size_t i = 0; i < j->n_stages; i++) {
         struct job_stage *s = &j->stage[i];
 
-        asked[i] = s->asked;
         if (want != WANT_RUN && s->state == STAGE_RUNNING && !s->asked)
             s->asked = ASKED_STOP;
     }
@@ -255,15 +256,11 @@ int daemon_want(struct daemon *d, struct job *j, enum job_want want, struct err 
     if (ended)
         j->ended = clock_wall();
     rc = daemon_save(d, j, e);
-    if (rc) {
-        for (size_t i = 0; i < j->n_stages; i++)
-            j->stage[i].asked = asked[i];
-        j->want = was.want;
-        j->state = was.state;
-        j->exit_status = was.exit_status;
-        j->ended = was.ended;
+    if (rc)
+        job_restore(j, &was);
+    job_mark_fini(&was);
+    if (rc)
         return rc;
-    }
     for (size_t i = 0; want != WANT_RUN && i < j->n_stages; i++)
         work_ask(d, &j->stage[i], ASKED_STOP);
     if (ended)

@@ -197,6 +197,52 @@ int job_settle(struct job *j)
     return 0;
 }
 
+int job_mark(const struct job *j, struct job_mark *m, struct err *e)
+{
+    *m = (struct job_mark){.stage = mem_array(j->n_stages, sizeof *m->stage),
+                           .state = j->state,
+                           .want = j->want,
+                           .exit_status = j->exit_status,
+                           .alarms = j->alarms,
+                           .ended = j->ended,
+                           .kill_at = j->kill_at,
+                           .message = j->message,
+                           .mend = j->mend};
+    if (!m->stage)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    memcpy(m->stage, j->stage, j->n_stages * sizeof *m->stage);
+    return 0;
+}
+
+void job_restore(struct job *j, const struct job_mark *m)
+{
+    memcpy(j->stage, m->stage, j->n_stages * sizeof *m->stage);
+    j->state = m->state;
+    j->want = m->want;
+    j->exit_status = m->exit_status;
+    j->alarms = m->alarms;
+    j->ended = m->ended;
+    j->kill_at = m->kill_at;
+    j->message = m->message;
+    j->mend = m->mend;
+}
+
+void job_mark_fini(struct job_mark *m)
+{
+    mem_free(m->stage);
+    m->stage = NULL;
+}
+
+void job_revive(struct job *j)
+{
+    j->state = JOB_QUEUED;
+    j->want = WANT_RUN;
+    j->message = j->mend = NULL;
+    j->ended = 0;
+    j->kill_at = INFINITY;
+    j->alarms = 0;
+}
+
 int stage_open_ranks(struct job_stage *s)
 {
     size_t n = s->workers > 1 ? (size_t)s->workers : 1;

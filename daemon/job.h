@@ -158,6 +158,22 @@ enum stage_state stage_outcome(int exit_status, int signal);
  * that ended the job. */
 int job_settle(struct job *j);
 
+/* A job as it is before a change that may have to be taken back. */
+struct job_mark {
+    struct job_stage *stage; /* copies; their ranks are the job's */
+    enum job_state state;
+    enum job_want want;
+    int exit_status, alarms;
+    double ended, kill_at;
+    const char *message, *mend;
+};
+int job_mark(const struct job *j, struct job_mark *m, struct err *e);
+void job_restore(struct job *j, const struct job_mark *m);
+void job_mark_fini(struct job_mark *m); /* total */
+
+/* One that has ended is wanted again: as if it had not. */
+void job_revive(struct job *j);
+
 /* Ranks of a stage that is about to start (or is found running). -1: out of memory. */
 int stage_open_ranks(struct job_stage *s);
 void stage_close_ranks(struct job_stage *s);

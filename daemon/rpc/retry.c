@@ -1,7 +1,6 @@
 /* Retry: what failed or was stopped goes on from its newest checkpoint, with a new budget
  * of restarts; with a stage: that one and all that need it begin anew, whatever they came
  * to. A job that had ended is queued again. */
-#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -92,17 +91,13 @@ static int check_models(const struct job *j, const unsigned char *mark, struct e
 
 static int retry(struct daemon *d, struct job *j, const char *name, struct err *e)
 {
-    struct job_stage *was = mem_array(j->n_stages, sizeof *was);
     unsigned char *mark = mem_array(j->n_stages, 1);
-    struct job old = *j;
-    int rc, had_ended = job_ended(j);
+    struct job_mark was = {0};
+    int rc = mark ? job_mark(j, &was, e) : err_set(e, ERR_NOMEM, "out of memory");
+    int had_ended = job_ended(j);
 
-    if (!was || !mark) {
-        rc = err_set(e, ERR_NOMEM, "out of memory");
-        goto done;
-    }
-    memcpy(was, j->stage, j->n_stages * sizeof *was);
-    rc = had_ended ? retain_check(d, j->owner ? j->owner : "", 0, e) : 0;
+    if (!rc)
+        rc = had_ended ? retain_check(d, j->owner ? j->owner : "", 0, e) : 0;
     if (!rc)
         rc = choose(j, name, mark, e);
     if (!rc)
@@ -112,30 +107,18 @@ static int retry(struct daemon *d, struct job *j, const char *name, struct err *
     for (size_t i = 0; i < j->n_stages; i++)
         if (mark[i])
             again(&j->stage[i], name != NULL);
-    if (had_ended) {
-        j->state = JOB_QUEUED;
-        j->want = WANT_RUN;
-        j->message = j->mend = NULL;
-        j->ended = 0;
-        j->kill_at = INFINITY;
-        j->alarms = 0;
-    }
+    if (had_ended)
+        job_revive(j);
     job_settle(j);
     rc = had_ended ? daemon_keep_job(d, j, e) : 0; /* if not saved: swept out again */
     if (!rc)
         rc = daemon_save(d, j, e);
-    if (rc) {
-        memcpy(j->stage, was, j->n_stages * sizeof *was);
-        j->state = old.state;
-        j->want = old.want;
-        j->message = old.message;
-        j->mend = old.mend;
-        j->ended = old.ended;
-        goto done;
-    }
-    daemon_job_changed(d, j);
+    if (rc)
+        job_restore(j, &was);
+    else
+        daemon_job_changed(d, j);
 done:
-    mem_free(was);
+    job_mark_fini(&was);
     mem_free(mark);
     return rc;
 }
