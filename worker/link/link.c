@@ -1,5 +1,5 @@
-/* The uplink. One thread owns the connection (channel.h); callers only touch the outbox and
- * the slots under the mutex and ring an eventfd.
+/* The uplink. One thread owns the connection (proto/channel.h); callers only touch the
+ * outbox and the slots under the mutex and ring an eventfd.
  *
  * A new connection begins with the Welcome's acknowledgement and writes the rest of the
  * outbox again, so that a message is lost only where the outbox says so. Progress is kept
@@ -24,15 +24,15 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "proto/channel.h"
 #include "proto/message.h"
 #include "proto/transport.h"
 #include "wire.pb-c.h"
 #include "worker.pb-c.h"
-#include "worker/link/channel.h"
 #include "worker/link/outbox.h"
 #include "worker/link/report.h"
 
-enum { TEXT_MAX = 60000, CHUNK = 65536 };
+enum { TEXT_MAX = 60000, CHUNK = 65536, SILENCE_MS = 5000 };
 
 /* Seconds. */
 static const double heartbeat_every = 1.0, answer_within = 2.0, far_within = 5.0;
@@ -355,10 +355,13 @@ static int open_channel(struct link *l, struct err *e)
     struct channel_target to = {l->address, l->authority, l->certificate, l->key};
     int rc = channel_open(&l->c, &to, far_within, e);
 
-    if (!rc || !l->far)
-        return rc;
-    to.address = l->far;
-    return channel_open(&l->c, &to, far_within, e);
+    if (rc && l->far) {
+        to.address = l->far;
+        rc = channel_open(&l->c, &to, far_within, e);
+    }
+    if (!rc)
+        channel_limit_silence(&l->c, SILENCE_MS);
+    return rc;
 }
 
 /* Ask for our place in the daemon, over a connection of its own. */

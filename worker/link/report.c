@@ -74,41 +74,10 @@ int report_open(struct report *r, const char *run, const char *stage, struct err
     return file_write_atomic(path, text, strlen(text), e);
 }
 
-static int refusal(const Hone__V1__Error *x, struct err *e)
+static int refused(const Hone__V1__Error *error, struct err *e)
 {
-    err_set(e,
-            x->status == 5   ? ERR_DENIED
-            : x->status == 4 ? ERR_UNREACHABLE
-                             : ERR_CONFIG,
-            "the daemon refused: %s", x->message);
-    return x->mend ? err_mend(e, "%s", x->mend) : e->code;
-}
-
-static int greet(struct channel *c, const char *credential, double within, struct err *e)
-{
-    Hone__V1__Hello h = HONE__V1__HELLO__INIT;
-    const Hone__V1__Welcome *w;
-    ProtobufCMessage *m;
-    const uint8_t *body;
-    size_t n;
-    int rc;
-
-    h.magic = PROTO_MAGIC;
-    h.version = PROTO_VERSION;
-    h.role = HONE__V1__ROLE__CLIENT;
-    h.program = (char *)"hone-worker " HONE_VERSION;
-    h.token = (char *)(uintptr_t)credential;
-    rc = channel_put_message(c, &h.base, e);
-    if (!rc)
-        rc = channel_await(c, within, &body, &n, e);
-    if (!rc)
-        rc = message_unpack(&hone__v1__welcome__descriptor, body, n, &m, e);
-    if (rc)
-        return rc;
-    w = (Hone__V1__Welcome *)m;
-    rc = w->refused ? refusal(w->refused, e) : 0;
-    message_free(m);
-    return rc;
+    channel_error(error, e);
+    return err_wrap(e, "the daemon refused");
 }
 
 static int ask(struct channel *c, const struct report *r, struct err *e)
@@ -170,7 +139,7 @@ static int take_answer(struct channel *c, const struct report *r, const char *st
         return rc;
     reply = (Hone__V1__Reply *)m;
     if (reply->error) {
-        rc = refusal(reply->error, e);
+        rc = refused(reply->error, e);
     } else {
         rc = message_unpack(&hone__v1__attach_reply__descriptor, reply->body.data,
                             reply->body.len, &a, e);
@@ -186,7 +155,7 @@ static int take_answer(struct channel *c, const struct report *r, const char *st
 int report_attach(struct channel *c, const struct report *r, const char *credential,
                   const char *stage, double within, struct report_place *out, struct err *e)
 {
-    int rc = greet(c, credential, within, e);
+    int rc = channel_greet(c, "hone-worker " HONE_VERSION, credential, within, e);
 
     if (!rc)
         rc = ask(c, r, e);

@@ -13,7 +13,7 @@
 
 #include "base/err.h"
 #include "base/file.h"
-#include "worker/link/channel.h"
+#include "proto/channel.h"
 
 enum { REPORT_STAGES_MAX = 64 };
 

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "proto/channel.h"
 #include "proto/transport.h"
 
 static void test_addresses(void **state)
@@ -76,11 +77,34 @@ static void test_private_folder(void **state)
     file_remove_tree(base, &e);
 }
 
+/* Somebody listens, and says nothing: who greets does not wait for ever. */
+static void test_silence(void **state)
+{
+    char dir[] = "/tmp/hone-test-XXXXXX", address[64];
+    struct channel_target to = {.address = address};
+    struct channel c = {.fd = -1};
+    struct err e;
+    int fd;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(address, sizeof address, "unix:%s/socket", dir);
+    assert_int_equal(transport_listen(address, &fd, &e), 0);
+    assert_int_equal(channel_open(&c, &to, 1, &e), 0);
+    assert_int_equal(channel_greet(&c, "test", NULL, 0.05, &e), ERR_UNREACHABLE);
+    assert_string_equal(e.msg, "the daemon does not answer");
+    channel_close(&c);
+    channel_close(&c);
+    close(fd);
+    file_remove_tree(dir, &e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_private_folder),
+        cmocka_unit_test(test_silence),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,8 @@
-/* One connection of the uplink: see channel.h. */
-#include "worker/link/channel.h"
+/* One connection to a daemon: see channel.h. */
+#include "proto/channel.h"
 
 #include <errno.h>
+#include <math.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -13,7 +14,8 @@
 #include "proto/message.h"
 #include "proto/transport.h"
 
-enum { SILENCE_MS = 5000 };
+/* A peer on the wire waits at most so long in one poll(2). */
+static const double poll_most = 3600;
 
 /* What TLS has for the wire. */
 static int pull(struct channel *c, struct err *e)
@@ -23,7 +25,7 @@ static int pull(struct channel *c, struct err *e)
 
     while ((n = c->api->pull(c->tls, buf, sizeof buf)) > 0)
         str_add_bytes(&c->out, buf, n);
-    return str_failed(&c->out) ? err_set(e, ERR_NOMEM, "uplink: out of memory") : 0;
+    return str_failed(&c->out) ? err_set(e, ERR_NOMEM, "out of memory for a message") : 0;
 }
 
 int channel_put(struct channel *c, const void *frames, size_t n, struct err *e)
@@ -35,7 +37,7 @@ int channel_put(struct channel *c, const void *frames, size_t n, struct err *e)
         return rc ? rc : pull(c, e);
     }
     str_add_bytes(&c->out, frames, n);
-    return str_failed(&c->out) ? err_set(e, ERR_NOMEM, "uplink: out of memory") : 0;
+    return str_failed(&c->out) ? err_set(e, ERR_NOMEM, "out of memory for a message") : 0;
 }
 
 int channel_put_message(struct channel *c, const ProtobufCMessage *m, struct err *e)
@@ -110,11 +112,10 @@ int channel_receive(struct channel *c, struct err *e)
                   : frame_feed(&c->in, buf, (size_t)got, e);
 }
 
-/* Let bytes come and go until `until`. */
-static int exchange(struct channel *c, double until, struct err *e)
+int channel_exchange(struct channel *c, double until, struct err *e)
 {
     struct pollfd p = {c->fd, POLLIN, 0};
-    double left = until - clock_now();
+    double left = fmin(until - clock_now(), poll_most);
     int rc;
 
     if (left <= 0)
@@ -134,7 +135,7 @@ int channel_await(struct channel *c, double within, const uint8_t **body, size_t
     int rc;
 
     while (!(rc = frame_next(&c->in, body, len, e))) {
-        rc = exchange(c, until, e);
+        rc = channel_exchange(c, until, e);
         if (rc)
             return rc;
     }
@@ -158,24 +159,67 @@ static int open_tls(struct channel *c, const struct channel_target *to, double w
     if (!rc)
         rc = decrypt(c, "", 0, e); /* says hello */
     while (!rc && !c->api->established(c->tls))
-        rc = exchange(c, until, e);
+        rc = channel_exchange(c, until, e);
     return rc;
 }
 
 int channel_open(struct channel *c, const struct channel_target *to, double within,
                  struct err *e)
 {
-    unsigned silence = SILENCE_MS;
     int rc = transport_connect(to->address, &c->fd, e);
 
-    /* A cut link says nothing: what the other end does not confirm in time is lost. */
-    if (!rc && !str_starts(to->address, "unix:"))
-        setsockopt(c->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silence, sizeof silence);
     frame_reader_init(&c->in, FRAME_CAP);
-    if (!rc && !str_starts(to->address, "unix:"))
-        rc = open_tls(c, to, within, e);
+    if (!rc && !str_starts(to->address, "unix:") && (rc = open_tls(c, to, within, e)))
+        err_wrap(e, "connect to %s", to->address);
     if (rc)
         channel_close(c);
+    return rc;
+}
+
+void channel_limit_silence(struct channel *c, unsigned ms)
+{
+    if (c->tls)
+        setsockopt(c->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+}
+
+int channel_error(const Hone__V1__Error *error, struct err *e)
+{
+    static const int code[] = {ERR_FAILED,  ERR_FAILED,      ERR_CONFIG,
+                               ERR_STOPPED, ERR_UNREACHABLE, ERR_DENIED};
+
+    err_set(e,
+            error->status < sizeof code / sizeof *code ? code[error->status] : ERR_FAILED,
+            "%s", error->message);
+    if (error->field)
+        err_field(e, error->field);
+    return error->mend ? err_mend(e, "%s", error->mend) : e->code;
+}
+
+int channel_greet(struct channel *c, const char *program, const char *token, double within,
+                  struct err *e)
+{
+    Hone__V1__Hello h = HONE__V1__HELLO__INIT;
+    const Hone__V1__Welcome *w;
+    ProtobufCMessage *m;
+    const uint8_t *body;
+    size_t n;
+    int rc;
+
+    h.magic = PROTO_MAGIC;
+    h.version = PROTO_VERSION;
+    h.role = HONE__V1__ROLE__CLIENT;
+    h.program = (char *)(uintptr_t)program;
+    h.token = (char *)(uintptr_t)token;
+    rc = channel_put_message(c, &h.base, e);
+    if (!rc)
+        rc = channel_await(c, within, &body, &n, e);
+    if (!rc)
+        rc = message_unpack(&hone__v1__welcome__descriptor, body, n, &m, e);
+    if (rc)
+        return rc;
+    w = (Hone__V1__Welcome *)m;
+    rc = w->refused ? channel_error(w->refused, e) : 0;
+    message_free(m);
     return rc;
 }
 
