@@ -68,6 +68,12 @@ foreach(test e2e_hone_run e2e_daemon e2e_bad_input e2e_predict e2e_wire e2e_else
         set_tests_properties(${test} PROPERTIES RUN_SERIAL TRUE)
     endif()
 endforeach()
+# What takes an hour is run by name alone: ctest --preset release -C long -L long
+add_test(NAME long_daemon_kills COMMAND bash ${PROJECT_SOURCE_DIR}/tests/e2e/daemon_kills.sh
+    CONFIGURATIONS long WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(long_daemon_kills PROPERTIES LABELS long TIMEOUT 14400
+    RUN_SERIAL TRUE SKIP_RETURN_CODE 77
+    ENVIRONMENT "RUNS=200;HONE_BIN=${PROJECT_BINARY_DIR}/bin;HONE_SHARED=${HONE_SHARED}")
 if(NOT HONE_SANITIZE)
     hone_script_tests(sanitize sanitize)
     set_tests_properties(sanitize_quick PROPERTIES TIMEOUT 2400)

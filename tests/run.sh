@@ -5,7 +5,8 @@
 #   tests/run.sh [-L LABEL] [ctest options]     e.g. tests/run.sh -L quick
 #
 # Labels: quick (under a minute), slow (whole programs), sanitize (quick ones again under
-# ASan and UBSan). HONE_PYTHON: a Python with tensorboard, for the one test that wants its
+# ASan and UBSan), long (200 jobs under random kills; only by ctest --preset release
+# -C long -L long). HONE_PYTHON: a Python with tensorboard, for the one test that wants its
 # reader. Tests that need the development fixtures (../shared, or HONE_SHARED)
 # are skipped by name where those are absent.
 set -euo pipefail

@@ -1,6 +1,6 @@
 /* honed: the control daemon.
  *
- *     honed [--state DIR] [--listen ADDRESS]...
+ *     honed [--config FILE] [--state DIR] [--listen ADDRESS]...
  *     honed token | cert | backup | verify ...             (daemon/main/commands.h)
  *     honed --state DIR --listen ADDRESS --owner FD        (started by hone run)
  *
@@ -25,18 +25,20 @@
 #include "daemon/gpus.h"
 #include "daemon/lock.h"
 #include "daemon/main/commands.h"
+#include "daemon/main/config.h"
 #include "daemon/main/listen.h"
 #include "daemon/retain.h"
 #include "daemon/roots.h"
 
 struct options {
-    const char *state, *owner, *uplink, *gpus, *check_limit, *memory;
+    const char *config, *state, *owner, *uplink, *gpus, *check_limit, *memory;
     const char *keep_jobs, *keep_days, *max_open, *max_state, *max_events;
     struct arg_list listen, root;
     int version;
 };
 
 struct server {
+    struct arena arena; /* of the configuration's texts */
     char state[FILE_PATH_MAX];
     double check_limit, memory; /* memory: GiB, 0: what there is */
     struct limits limits;
@@ -51,6 +53,10 @@ struct server {
 };
 
 static const struct arg_flag flags[] = {
+    ARG_VALUE("--config", "FILE",
+              "these flags as YAML, keep_jobs: 500 say; what stands here wins (default: "
+              "~/.config/hone/honed.yaml, if it is there)",
+              struct options, config),
     ARG_VALUE("--state", "DIR", "folder of the daemon's state", struct options, state),
     ARG_LIST("--listen", "ADDRESS",
              "unix:PATH (default: unix:STATE/socket), tcp:HOST:PORT, https:HOST:PORT, "
@@ -110,11 +116,15 @@ static const struct arg_spec spec = {
 int state_folder(const char *state, char *out, size_t n, struct err *e)
 {
     const char *base = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    int rc;
 
     if (state)
         return snprintf(out, n, "%s", state) >= (int)n
                    ? err_set(e, ERR_USAGE, "--state: the path is too long")
                    : 0;
+    rc = config_state(out, n, e);
+    if (rc)
+        return rc < 0 ? rc : 0;
     if (base && base[0] == '/')
         return file_join(out, n, base, "hone", e);
     if (home && home[0] == '/')
@@ -277,6 +287,7 @@ static void stop(struct server *s)
     listen_close(&s->listening);
     auth_close(s->auth);
     str_fini(&s->roots);
+    arena_fini(&s->arena);
     if (s->owner_fd >= 0 && s->lock >= 0)
         remove_state(s);
     if (s->lock >= 0)
@@ -332,6 +343,8 @@ int main(int argc, char **argv)
     rc = args_parse(&spec, argc, argv, &o, &e);
     if (rc == ARGS_HELP)
         return standard_close("honed", 0);
+    if (!rc && !o.owner) /* one of hone run is as its user's flags say */
+        rc = config_read(&spec, o.config, &o, &s.arena, &e);
     if (!rc && o.version) {
         printf("honed %s\n", HONE_VERSION);
         return standard_close("honed", 0);
