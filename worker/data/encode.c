@@ -20,7 +20,8 @@ enum { BLOCK_ROWS = 128, THREADS_MAX = 32 };
  * fits; before those of a pair, how many belong to the first text. */
 struct encoded {
     struct store text;
-    int pair, second_type; /* token type of the second text and of what follows */
+    int pair;
+    int middle_type, second_type; /* token types; second: also of what follows */
     int head[4], n_head, middle[4], n_middle;
     struct tok_ids *tail; /* (S) */
     size_t S, fixed;      /* tokens of an example, over its S sequences, beside texts */
@@ -108,7 +109,7 @@ int sequences_read(const struct sequences *s, size_t i, struct store_buf *buf, i
     put(&to, x->head, (size_t)x->n_head, 0);
     put(&to, text, first, 0);
     if (x->pair) {
-        put(&to, x->middle, (size_t)x->n_middle, 0);
+        put(&to, x->middle, (size_t)x->n_middle, x->middle_type);
         put(&to, text + first, n - first, x->second_type);
     }
     put(&to, tail->id, tail->n, x->second_type);
@@ -452,6 +453,7 @@ static int frame_policy(struct encoding *g, struct err *e)
     memcpy(x->middle, f.middle, sizeof x->middle);
     x->n_head = f.n_prefix;
     x->n_middle = f.n_middle;
+    x->middle_type = f.middle_type;
     x->second_type = x->pair ? f.pair_type : 0;
     x->fixed = special;
     g->room = (size_t)g->spec->max_tokens - special;

@@ -1,10 +1,16 @@
-/* Byte-level BPE (GPT-2, RoBERTa and their kin): text is cut into words, a word is its
- * bytes, and the adjacent pair of least rank is merged (the leftmost of equals) until no
- * pair is in the list of merges.
+/* BPE: text is cut into words, a word into symbols, and the adjacent pair of least rank is
+ * merged (the leftmost of equals) until no pair is in the list of merges. Merges as "a b"
+ * or as ["a", "b"]. Words of any length take n log n time. Two kinds of files:
  *
- * A pre-tokenizer ByteLevel with its own pattern and no normalizer; merges as "a b" or as
- * ["a", "b"]. A byte without a token becomes the unknown token, or nothing where there is
- * none, as in the library. Words of any length take n log n time. */
+ * Byte-level (GPT-2 and its kin): words by a pattern (bytelevel.h), a symbol is a byte; one
+ * without a token becomes the unknown token, or nothing where there is none, as in the
+ * library. ignore_merges: a word that is a token is not merged together. The text may have
+ * to be in normal form C first.
+ *
+ * Letters (SentencePiece's BPE: Llama 2, Mistral): a blank is "\u2581", one more stands
+ * before the text, the text is one word and a symbol is a code point; one without a token
+ * becomes the tokens of its bytes, "<0xE2>", or unknown. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -12,17 +18,26 @@
 #include "worker/tok/internal.h"
 #include "worker/tok/unicode.h"
 
-enum { SHORT_WORD = 48, NO_RANK = -1 };
+enum { SHORT_WORD = 48, WHOLE_WORD = 1024, NO_RANK = -1 };
+static const char blank_text[] = "\xe2\x96\x81"; /* U+2581 */
 
 struct merge {
     uint64_t pair; /* left << 32 | right */
     int32_t rank, id;
 };
 
+enum prepend { PREPEND_NEVER, PREPEND_FIRST, PREPEND_ALWAYS };
+
 struct bpe {
     int prefix_space, unknown;
     int byte_id[256];
-    struct merge *slot; /* rank NO_RANK: empty */
+    enum bytelevel_cut cut;
+    int compose, ignore_merges;
+    int letters; /* of the second kind, */
+    int blank;   /* ... its "\u2581", */
+    int fuse_unknown, fallback;
+    enum prepend prepend, doubles; /* doubles: also where the text begins with a blank */
+    struct merge *slot;            /* rank NO_RANK: empty */
     size_t mask, n;
 };
 
@@ -271,9 +286,41 @@ static size_t merge_long(const struct bpe *b, int *id, size_t n, uint32_t *next,
     return k;
 }
 
-static int encode_long(const struct bpe *b, const char *s, size_t n, int space,
+/* Ids of the code points of a text; returns their number, n + 1 at most. */
+static size_t letters_of(const struct tok *t, const char *s, size_t n, int prepend, int *id)
+{
+    const struct bpe *b = t->state;
+    const unsigned char *p = (const unsigned char *)s, *end = p + n, *from;
+    size_t k = 0;
+    int unknown = 0; /* the last symbol is */
+
+    if (prepend)
+        id[k++] = b->blank;
+    while ((from = p) < end) {
+        int x, bytes = b->fallback;
+
+        unicode_next(&p);
+        x = *from == ' '
+                ? b->blank
+                : vocab_find(&t->vocab, &t->whole, (const char *)from, (size_t)(p - from));
+        for (const unsigned char *c = from; x < 0 && c < p; c++)
+            bytes &= b->byte_id[*c] >= 0;
+        for (const unsigned char *c = from; x < 0 && bytes && c < p; c++)
+            id[k++] = b->byte_id[*c];
+        if (x < 0 && !bytes && b->unknown >= 0 && !(unknown && b->fuse_unknown))
+            id[k++] = b->unknown;
+        if (x >= 0)
+            id[k++] = x;
+        unknown = x < 0 && !bytes;
+    }
+    return k;
+}
+
+/* A word of bytes, or (space < 0) a text of letters. */
+static int encode_long(const struct tok *t, const char *s, size_t n, int space, int prepend,
                        struct tok_ids *out, struct err *e)
 {
+    const struct bpe *b = t->state;
     size_t max = n + 1;
     int *id = mem_resize(NULL, max, sizeof *id);
     uint32_t *link = mem_resize(NULL, 2 * max, sizeof *link);
@@ -283,7 +330,7 @@ static int encode_long(const struct bpe *b, const char *s, size_t n, int space,
     if (!id || !link || !heap || n > UINT32_MAX / 4) {
         rc = err_set(e, ERR_NOMEM, "tokens of a text: out of memory");
     } else {
-        n = bytes_of(b, s, n, space, id);
+        n = space < 0 ? letters_of(t, s, n, prepend, id) : bytes_of(b, s, n, space, id);
         n = merge_long(b, id, n, link, link + max, heap);
         for (size_t i = 0; i < n && !rc; i++)
             rc = tok_push(out, id[i], e);
@@ -294,13 +341,29 @@ static int encode_long(const struct bpe *b, const char *s, size_t n, int space,
     return rc;
 }
 
-static int encode_word(const struct bpe *b, const char *s, size_t n, int space,
+/* The token that a whole word is, or -1. */
+static int whole_word(const struct tok *t, const char *s, size_t n)
+{
+    char text[2 * WHOLE_WORD];
+    size_t k = 0;
+
+    if (n > WHOLE_WORD)
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        k += unicode_put(text + k, bytelevel_char((unsigned char)s[i]));
+    return vocab_find(&t->vocab, &t->whole, text, k);
+}
+
+static int encode_word(const struct tok *t, const char *s, size_t n, int space,
                        struct tok_ids *out, struct err *e)
 {
-    int id[SHORT_WORD + 1], rc = 0;
+    const struct bpe *b = t->state;
+    int id[SHORT_WORD + 1], rc = 0, whole = b->ignore_merges ? whole_word(t, s, n) : -1;
 
+    if (whole >= 0)
+        return tok_push(out, whole, e);
     if (n + (size_t)space > SHORT_WORD)
-        return encode_long(b, s, n, space, out, e);
+        return encode_long(t, s, n, space, 0, out, e);
     n = merge_short(b, id, bytes_of(b, s, n, space, id));
     for (size_t i = 0; i < n && !rc; i++)
         rc = tok_push(out, id[i], e);
@@ -311,7 +374,7 @@ static int encode_word(const struct bpe *b, const char *s, size_t n, int space,
 
 /* A blank put before the text joins its first word, as a blank in the text would; before
  * white space it is a word, or part of one, like any other. */
-static int encode_first(const struct bpe *b, const char *text, size_t n, size_t *at,
+static int encode_first(const struct tok *t, const char *text, size_t n, size_t *at,
                         struct tok_ids *out, struct err *e)
 {
     char *copy = mem_resize(NULL, n + 1, 1);
@@ -322,28 +385,50 @@ static int encode_first(const struct bpe *b, const char *text, size_t n, size_t 
         return err_set(e, ERR_NOMEM, "tokens of a text: out of memory");
     copy[0] = ' ';
     memcpy(copy + 1, text, n);
-    end = bytelevel_word(copy, n + 1, 0);
+    end = bytelevel_word(CUT_GPT2, copy, n + 1, 0);
     mem_free(copy);
     *at = end - 1;
-    rc = encode_word(b, text, end - 1, 1, out, e);
+    rc = encode_word(t, text, end - 1, 1, out, e);
     return rc;
 }
 
-static int encode(const struct tok *t, const char *text, size_t n, struct tok_ids *out,
-                  struct err *e)
+static int encode_words(const struct tok *t, const char *text, size_t n,
+                        struct tok_ids *out, struct err *e)
 {
     const struct bpe *b = t->state;
     size_t at = 0;
     int rc = 0;
 
     if (b->prefix_space && n && text[0] != ' ')
-        rc = encode_first(b, text, n, &at, out, e);
+        rc = encode_first(t, text, n, &at, out, e);
     while (at < n && !rc) {
-        size_t end = bytelevel_word(text, n, at);
+        size_t end = bytelevel_word(b->cut, text, n, at);
 
-        rc = encode_word(b, text + at, end - at, 0, out, e);
+        rc = encode_word(t, text + at, end - at, 0, out, e);
         at = end;
     }
+    return rc;
+}
+
+static int encode(const struct tok *t, const char *text, size_t n, int first,
+                  struct tok_ids *out, struct err *e)
+{
+    const struct bpe *b = t->state;
+    int begins = text[0] == ' ' || (n >= 3 && !memcmp(text, blank_text, 3));
+    struct str composed = {0};
+    int rc;
+
+    if (b->letters)
+        return encode_long(t, text, n, -1,
+                           (b->prepend == PREPEND_ALWAYS || (b->prepend && first)) &&
+                               (b->doubles || !begins),
+                           out, e);
+    if (!b->compose)
+        return encode_words(t, text, n, out, e);
+    unicode_compose_text(text, n, &composed);
+    rc = str_failed(&composed) ? err_set(e, ERR_NOMEM, "tokens of a text: out of memory")
+                               : encode_words(t, str_get(&composed), composed.len, out, e);
+    str_fini(&composed);
     return rc;
 }
 
@@ -353,29 +438,111 @@ static int unsupported(const struct tok_file *f, const char *what, struct err *e
                    what);
 }
 
-static int check_parts(const struct tok_file *f, struct err *e)
+/* Normalizer or pre-tokenizer o of this type, with this text as a member. */
+static int is_part(const json_t *o, const char *type, const char *key, const char *text)
 {
-    static const char *const texts[] = {"continuing_subword_prefix", "end_of_word_suffix"};
-    static const char *const flags[] = {"byte_fallback", "ignore_merges"};
+    const json_t *v = json_object_get(o, key);
+
+    if (json_is_object(v))
+        v = json_object_get(v, "String") ? json_object_get(v, "String")
+                                         : json_object_get(v, "Regex");
+    return !strcmp(tok_part_type(o), type) &&
+           (!key || (json_is_string(v) && !strcmp(json_string_value(v), text)));
+}
+
+/* Blanks as "\u2581", one more before the text: as normalizers, or as a pre-tokenizer. */
+static int reads_letters(const struct tok_file *f, struct bpe *b)
+{
+    const json_t *two = json_object_get(f->normalizer, "normalizers");
+    const json_t *scheme = json_object_get(f->pre_tokenizer, "prepend_scheme");
+    const char *when = json_is_string(scheme) ? json_string_value(scheme) : "always";
+
+    b->doubles = PREPEND_ALWAYS;
+    if (!f->pre_tokenizer && json_array_size(two) == 2 &&
+        is_part(json_array_get(two, 0), "Prepend", "prepend", blank_text) &&
+        is_part(json_array_get(two, 1), "Replace", "pattern", " ") &&
+        is_part(json_array_get(two, 1), "Replace", "content", blank_text)) {
+        b->prepend = PREPEND_ALWAYS;
+        return 1;
+    }
+    b->doubles = PREPEND_NEVER;
+    if (f->normalizer || tok_part_flag(f->pre_tokenizer, "split", 1) ||
+        !is_part(f->pre_tokenizer, "Metaspace", "replacement", blank_text))
+        return 0;
+    b->prepend = !strcmp(when, "first")   ? PREPEND_FIRST
+                 : !strcmp(when, "never") ? PREPEND_NEVER
+                                          : PREPEND_ALWAYS;
+    return 1;
+}
+
+/* Which pattern cuts the text; 0: none that is known. */
+static int reads_bytes(const struct tok_file *f, struct bpe *b)
+{
+    static const char cl100k[] =
+        "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
+        "%s| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
+        "\\s+(?!\\S)|\\s+";
+    const json_t *two = json_object_get(f->pre_tokenizer, "pretokenizers");
+    const json_t *one = json_array_get(two, 0), *level = json_array_get(two, 1);
+    char llama3[200], qwen2[200];
+    int regex;
+
+    if (is_part(f->pre_tokenizer, "ByteLevel", NULL, NULL)) {
+        b->prefix_space = tok_part_flag(f->pre_tokenizer, "add_prefix_space", 1);
+        return tok_part_flag(f->pre_tokenizer, "use_regex", 1);
+    }
+    if (json_array_size(two) != 2 || !is_part(level, "ByteLevel", NULL, NULL) ||
+        tok_part_flag(level, "add_prefix_space", 1))
+        return 0;
+    regex = tok_part_flag(level, "use_regex", 1);
+    b->cut = CUT_DIGITS;
+    if (is_part(one, "Digits", NULL, NULL))
+        return regex && tok_part_flag(one, "individual_digits", 0);
+    snprintf(llama3, sizeof llama3, cl100k, "\\p{N}{1,3}");
+    snprintf(qwen2, sizeof qwen2, cl100k, "\\p{N}");
+    b->cut = is_part(one, "Split", "pattern", llama3) ? CUT_LLAMA3 : CUT_QWEN2;
+    return !regex && !tok_part_flag(one, "invert", 0) &&
+           is_part(one, "Split", "behavior", "Isolated") &&
+           (b->cut == CUT_LLAMA3 || is_part(one, "Split", "pattern", qwen2));
+}
+
+static int read_parts(const struct tok_file *f, struct bpe *b, struct err *e)
+{
     const char *pre = tok_part_type(f->pre_tokenizer);
     char what[80];
 
-    if (f->normalizer) {
+    b->letters = reads_letters(f, b);
+    if (b->letters)
+        return 0;
+    b->compose = is_part(f->normalizer, "NFC", NULL, NULL);
+    if (f->normalizer && !b->compose) {
         snprintf(what, sizeof what, "normalizer %.60s", tok_part_type(f->normalizer));
         return unsupported(f, what, e);
     }
-    if (strcmp(pre, "ByteLevel") != 0 || !tok_part_flag(f->pre_tokenizer, "use_regex", 1)) {
+    if (!reads_bytes(f, b)) {
         snprintf(what, sizeof what, "pre_tokenizer %.60s", *pre ? pre : "null");
         return unsupported(f, what, e);
     }
+    return 0;
+}
+
+static int read_flags(const struct tok_file *f, struct bpe *b, struct err *e)
+{
+    static const char *const texts[] = {"continuing_subword_prefix", "end_of_word_suffix"};
+
     for (int i = 0; i < 2; i++) {
         const char *s = json_string_value(json_object_get(f->model, texts[i]));
 
         if (s && *s)
             return unsupported(f, texts[i], e);
-        if (tok_part_flag(f->model, flags[i], 0))
-            return unsupported(f, flags[i], e);
     }
+    b->fallback = tok_part_flag(f->model, "byte_fallback", 0);
+    b->ignore_merges = tok_part_flag(f->model, "ignore_merges", 0);
+    b->fuse_unknown = tok_part_flag(f->model, "fuse_unk", 0);
+    if (b->fallback && !b->letters)
+        return unsupported(f, "byte_fallback", e);
+    if (b->ignore_merges && b->letters)
+        return unsupported(f, "ignore_merges", e);
     if (json_number_value(json_object_get(f->model, "dropout")) > 0)
         return unsupported(f, "dropout", e);
     return f->merges.n ? 0 : err_set(e, ERR_CORRUPT, "%s: \"merges\" are missing", f->path);
@@ -390,14 +557,19 @@ static int open_bpe(struct tok *t, const struct tok_file *f, struct err *e)
     if (!b)
         return err_set(e, ERR_NOMEM, "BPE: out of memory");
     t->state = b;
-    rc = check_parts(f, e);
+    rc = read_parts(f, b, e);
+    if (!rc)
+        rc = read_flags(f, b, e);
     if (rc)
         return rc;
-    b->prefix_space = tok_part_flag(f->pre_tokenizer, "add_prefix_space", 1);
     b->unknown = unknown && *unknown ? tok_id(t, unknown) : -1;
+    b->blank = tok_id(t, blank_text);
+    if (b->letters && b->blank < 0)
+        return err_set(e, ERR_CORRUPT, "%s: \"%s\" is no token", f->path, blank_text);
     for (int c = 0; c < 256; c++) {
-        char text[4];
-        size_t n = unicode_put(text, bytelevel_char((unsigned char)c));
+        char text[8];
+        size_t n = b->letters ? (size_t)snprintf(text, sizeof text, "<0x%02X>", c)
+                              : unicode_put(text, bytelevel_char((unsigned char)c));
 
         b->byte_id[c] = vocab_find(&t->vocab, &t->whole, text, n);
     }

@@ -36,15 +36,15 @@ struct tok_added_set {
     unsigned char first[256]; /* bytes a token begins with */
 };
 
-enum tok_decoder { DECODER_SPACES, DECODER_WORDPIECE, DECODER_BYTES };
+enum tok_decoder { DECODER_SPACES, DECODER_WORDPIECE, DECODER_BYTES, DECODER_METASPACE };
 
 struct tok_kind {
     const char *name; /* model.type in tokenizer.json */
     int (*open)(struct tok *t, const struct tok_file *f, struct err *e);
     void (*close)(struct tok *t);
     /* Ids of text that holds no added token. `first`: at the text's beginning. */
-    int (*encode)(const struct tok *t, const char *text, size_t n, struct tok_ids *out,
-                  struct err *e);
+    int (*encode)(const struct tok *t, const char *text, size_t n, int first,
+                  struct tok_ids *out, struct err *e);
     /* The normalizer's text, or NULL: normalized text is the text. */
     int (*normalize)(const struct tok *t, const char *text, size_t n, struct str *out);
 };
@@ -62,6 +62,7 @@ struct tok {
     enum tok_decoder decoder;
     const char *decoder_prefix; /* "##" */
     int decoder_cleanup;
+    int decoder_strip; /* blanks at the text's beginning that are not its own */
 };
 
 /* "type" of a part, or "" for null; and a flag of it. */

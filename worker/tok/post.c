@@ -64,6 +64,9 @@ static int read_template(struct tok_frame *f, const json_t *items, int pair,
             return err_set(e, ERR_CORRUPT, "%s: post_processor: template entry %zu", path,
                            i);
         if (!text) {
+            if (texts == 1 && pair)
+                f->middle_type =
+                    json_integer_value(json_object_get(special, "type_id")) == 1;
             /* After the only text of a single template comes the suffix. */
             rc = put_special(f, texts && !pair ? 2 : texts, specials, name, path, e);
             continue;

@@ -175,7 +175,7 @@ int tok_push(struct tok_ids *out, int id, struct err *e)
 
 /* Text in which the tokens of added[stage - 1] are already taken out. */
 static int encode_stage(const struct tok *t, int stage, const char *text, size_t n,
-                        struct tok_ids *out, struct err *e)
+                        int first, struct tok_ids *out, struct err *e)
 {
     const struct tok_added_set *set = &t->added[stage < 2 ? stage : 0];
     struct tok_match m;
@@ -185,14 +185,16 @@ static int encode_stage(const struct tok *t, int stage, const char *text, size_t
     if (!n)
         return 0;
     if (stage == 2)
-        return t->kind->encode(t, text, n, out, e);
+        return t->kind->encode(t, text, n, first, out, e);
     while (!rc && set->n && tok_added_find(set, text, n, from, &m)) {
-        rc = encode_stage(t, stage + 1, text + from, m.begin - from, out, e);
+        rc =
+            encode_stage(t, stage + 1, text + from, m.begin - from, first && !from, out, e);
         if (!rc)
             rc = tok_push(out, m.token->id, e);
         from = m.end;
     }
-    return rc ? rc : encode_stage(t, stage + 1, text + from, n - from, out, e);
+    return rc ? rc
+              : encode_stage(t, stage + 1, text + from, n - from, first && !from, out, e);
 }
 
 /* The normalized text goes through the kind's normalizer once more, which leaves it as it
@@ -216,7 +218,7 @@ static int encode_normalized(const struct tok *t, const char *text, size_t n,
         if (str_failed(&piece))
             rc = err_set(e, ERR_NOMEM, "tokens of a text: out of memory");
         else
-            rc = encode_stage(t, 1, str_get(&piece), piece.len, out, e);
+            rc = encode_stage(t, 1, str_get(&piece), piece.len, !from, out, e);
         if (!rc && more) {
             rc = tok_push(out, m.token->id, e);
             from = m.end;
@@ -231,7 +233,7 @@ int tok_encode(const struct tok *t, const char *text, size_t n, struct tok_ids *
 {
     if (t->added[1].n && t->kind->normalize)
         return encode_normalized(t, text, n, out, e);
-    return encode_stage(t, 0, text, n, out, e);
+    return encode_stage(t, 0, text, n, 1, out, e);
 }
 
 void tok_ids_fini(struct tok_ids *ids)

@@ -39,7 +39,7 @@ int tok_encode(const struct tok *t, const char *text, size_t n, struct tok_ids *
  * before the first text, between the two, and after the last. */
 struct tok_frame {
     int prefix[4], n_prefix, middle[4], n_middle, suffix[4], n_suffix;
-    int pair_type; /* token type of the second text */
+    int middle_type, pair_type; /* token types between the texts, of the second text */
 };
 void tok_frame(const struct tok *t, int pair, struct tok_frame *out);
 

@@ -3,6 +3,8 @@
  * categories, two historical exceptions in `punctuation`). */
 #include "worker/tok/unicode.h"
 
+#include <stdlib.h>
+
 #include <utf8proc.h>
 
 struct range {
@@ -332,4 +334,25 @@ void unicode_lower_text(const char *text, size_t n, struct str *out)
         }
         str_add_bytes(out, buf, k);
     }
+}
+
+void unicode_compose_text(const char *text, size_t n, struct str *out)
+{
+    utf8proc_uint8_t *composed = NULL;
+    utf8proc_ssize_t len;
+    size_t i = 0;
+
+    while (i < n && (unsigned char)text[i] < 0x80)
+        i++;
+    if (i == n) {
+        str_add_bytes(out, text, n);
+        return;
+    }
+    len = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n, &composed,
+                       UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    if (len < 0)
+        out->failed = 1;
+    else
+        str_add_bytes(out, (const char *)composed, (size_t)len);
+    free(composed);
 }

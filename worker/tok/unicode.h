@@ -47,6 +47,9 @@ int unicode_is_word(int32_t c); /* what \w means in Rust's regex */
 /* Full lower-case mapping without context; returns the count (only U+0130 has 2). */
 int unicode_lower(int32_t c, int32_t out[UNICODE_LOWER_MAX]);
 
+/* Append text in normal form C; ASCII stays as it is. */
+void unicode_compose_text(const char *text, size_t n, struct str *out);
+
 /* Append text in lower case as Python's str.lower() has it, final sigma included. */
 void unicode_lower_text(const char *text, size_t n, struct str *out);
 

@@ -156,13 +156,14 @@ static void add_wide(struct word *x, int32_t c)
         flush_word(x);
 }
 
-static int encode(const struct tok *t, const char *text, size_t n, struct tok_ids *out,
-                  struct err *e)
+static int encode(const struct tok *t, const char *text, size_t n, int first,
+                  struct tok_ids *out, struct err *e)
 {
     struct word x;
     const struct wordpiece *w = t->state;
     const unsigned char *p = (const unsigned char *)text, *end = p + n;
 
+    (void)first;
     x.t = t;
     x.w = w;
     x.out = out;

@@ -14,10 +14,12 @@ static char folder[] = "/tmp/hone-bpe-XXXXXX";
 
 static void recorded(void **state)
 {
-    static const char *const names[] = {"roberta-base", "gpt2", "codegen-phi2"};
+    static const char *const names[] = {
+        "roberta-base", "gpt2",    "codegen-phi2", "llama2",    "llama3.2",
+        "mistral-v0.1", "qwen2.5", "qwen3",        "baichuan2", "chatglm3"};
 
     (void)state;
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char dir[512], path[600], rest[80];
         struct tok *t;
         struct err e;
@@ -37,6 +39,23 @@ static void recorded(void **state)
     }
 }
 
+static void cut_is(enum bytelevel_cut cut, const char *text, const char *want)
+{
+    size_t n = strlen(text), at = 0;
+    struct str got = {0};
+
+    while (at < n) {
+        size_t end = bytelevel_word(cut, text, n, at);
+
+        assert_true(end > at && end <= n);
+        str_add(&got, at ? "|" : "");
+        str_add_bytes(&got, text + at, end - at);
+        at = end;
+    }
+    assert_string_equal(str_get(&got), want);
+    str_fini(&got);
+}
+
 static void words(void **state)
 {
     static const struct {
@@ -54,22 +73,28 @@ static void words(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const char *s = cases[i].text;
-        size_t n = strlen(s), at = 0;
-        struct str got = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        cut_is(CUT_GPT2, cases[i].text, cases[i].words);
+}
 
-        while (at < n) {
-            size_t end = bytelevel_word(s, n, at);
+/* The other patterns; recorded() has more of them. */
+static void other_cuts(void **state)
+{
+    static const struct {
+        enum bytelevel_cut cut;
+        const char *text, *words;
+    } cases[] = {
+        {CUT_DIGITS, "ab 12c  3", "ab| |1|2|c|  |3"},
+        {CUT_DIGITS, "x 's", "x| '|s"},
+        {CUT_LLAMA3, "12345 a-b !!x\n\n  y  ", "123|45| a|-b| !!|x|\n\n| | y|  "},
+        {CUT_LLAMA3, "I'LL we'Re !?\r\nz", "I|'LL| we|'Re| !?\r\n|z"},
+        {CUT_LLAMA3, "'\xc5\xbf\t\tq", "'\xc5\xbf|\t|\tq"},
+        {CUT_QWEN2, "a 1234 \n \n b", "a| |1|2|3|4| \n \n| b"},
+    };
 
-            assert_true(end > at && end <= n);
-            str_add(&got, at ? "|" : "");
-            str_add_bytes(&got, s + at, end - at);
-            at = end;
-        }
-        assert_string_equal(str_get(&got), cases[i].words);
-        str_fini(&got);
-    }
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        cut_is(cases[i].cut, cases[i].text, cases[i].words);
 }
 
 static void alphabet(void **state)
@@ -157,6 +182,61 @@ static void merges(void **state)
     tok_close(t);
 }
 
+/* SentencePiece's BPE as its tokenizer.json has it: 0 <unk>, 1 <0xC3>, 2 <0xA9>, 3 U+2581,
+ * 4 a, 5 b, 6 U+2581 a, 7 ab. */
+#define LETTERS(parts, blank)                                                              \
+    "{" parts ", \"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": "         \
+    "\"Replace\", \"pattern\": {\"String\": \"\xe2\x96\x81\"}, \"content\": \" \"}, "      \
+    "{\"type\": "                                                                          \
+    "\"ByteFallback\"}, {\"type\": \"Fuse\"}, {\"type\": \"Strip\", \"content\": \" \", "  \
+    "\"start\": 1, \"stop\": 0}]}, \"model\": {\"type\": \"BPE\", \"unk_token\": "         \
+    "\"<unk>\", "                                                                          \
+    "\"byte_fallback\": true, \"fuse_unk\": true, \"vocab\": {\"<unk>\": 0, \"<0xC3>\": "  \
+    "1, "                                                                                  \
+    "\"<0xA9>\": 2, \"" blank "\": 3, \"a\": 4, \"b\": 5, \"\xe2\x96\x81"                  \
+    "a\": 6, \"ab\": 7}, "                                                                 \
+    "\"merges\": [\"a b\", \"\xe2\x96\x81 a\"]}}"
+#define NORMALIZERS                                                                        \
+    "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Prepend\", "  \
+    "\"prepend\": \"\xe2\x96\x81\"}, {\"type\": \"Replace\", \"pattern\": {\"String\": "   \
+    "\" \"}, "                                                                             \
+    "\"content\": \"\xe2\x96\x81\"}]}, \"pre_tokenizer\": null"
+#define METASPACE                                                                          \
+    "\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", "     \
+    "\"prepend_scheme\": \"first\", \"split\": false}"
+
+static void letters(void **state)
+{
+    static const int bytes[] = {3, 1, 2, 4}, torn[] = {6, 1, 4};
+    struct tok *t = NULL;
+    struct str s = {0};
+    struct err e;
+
+    (void)state;
+    assert_int_equal(open_text(&t, LETTERS(NORMALIZERS, "\xe2\x96\x81"), &e), 0);
+    ids_are(t, "ab", "3 7"); /* a b comes before U+2581 a */
+    ids_are(t, "a a", "6 6");
+    ids_are(t, " a", "3 6");
+    ids_are(t, "\xc3\xa9", "3 1 2");
+    ids_are(t, "zzza", "3 0 4"); /* one unknown */
+    ids_are(t, "", "");
+    assert_int_equal(tok_decode(t, bytes, 4, 0, &s, &e), 0);
+    assert_string_equal(str_get(&s), "\xc3\xa9"
+                                     "a");
+    str_clear(&s);
+    assert_int_equal(tok_decode(t, torn, 3, 0, &s, &e), 0);
+    assert_string_equal(str_get(&s), "a\xef\xbf\xbd"
+                                     "a");
+    str_fini(&s);
+    tok_close(t);
+    assert_int_equal(open_text(&t, LETTERS(METASPACE, "\xe2\x96\x81"), &e), 0);
+    ids_are(t, "a a", "6 6");
+    ids_are(t, " a", "6"); /* one blank is enough */
+    tok_close(t);
+    assert_int_equal(open_text(&t, LETTERS(NORMALIZERS, "x"), &e), ERR_CORRUPT);
+    assert_non_null(strstr(e.msg, "is no token"));
+}
+
 static void refused(void **state)
 {
     struct tok *t = NULL;
@@ -192,8 +272,9 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(recorded), cmocka_unit_test(words),  cmocka_unit_test(alphabet),
-        cmocka_unit_test(lossy),    cmocka_unit_test(merges), cmocka_unit_test(refused),
+        cmocka_unit_test(recorded), cmocka_unit_test(words),   cmocka_unit_test(other_cuts),
+        cmocka_unit_test(alphabet), cmocka_unit_test(lossy),   cmocka_unit_test(letters),
+        cmocka_unit_test(merges),   cmocka_unit_test(refused),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -64,7 +64,7 @@ static inline int check_vector(const struct tok *t, const json_t *v)
     struct tok_ids a = {0}, all = {0};
     struct tok_frame f;
     struct str s = {0};
-    size_t at_second = 0;
+    size_t at_middle = 0, at_second = 0;
     int bad = 0;
     struct err e;
 
@@ -75,6 +75,7 @@ static inline int check_vector(const struct tok *t, const json_t *v)
     put_specials(&all, f.prefix, f.n_prefix);
     bad += tok_encode(t, text, strlen(text), &all, &e) != 0;
     if (second) {
+        at_middle = all.n;
         put_specials(&all, f.middle, f.n_middle);
         at_second = all.n;
         bad += tok_encode(t, second, strlen(second), &all, &e) != 0;
@@ -82,8 +83,10 @@ static inline int check_vector(const struct tok *t, const json_t *v)
     put_specials(&all, f.suffix, f.n_suffix);
     bad += !same_ids(json_object_get(v, "ids"), all.id, all.n, "ids", text);
     for (size_t i = 0; types && i < json_array_size(types); i++)
-        bad += json_integer_value(json_array_get(types, i)) !=
-               (i >= at_second ? f.pair_type : 0);
+        bad += json_integer_value(json_array_get(types, i)) != (i >= at_second ? f.pair_type
+                                                                : i >= at_middle
+                                                                    ? f.middle_type
+                                                                    : 0);
     if (decoded) {
         bad += tok_decode(t, a.id, a.n, 0, &s, &e) != 0;
         if (strcmp(str_get(&s), decoded) != 0) {
