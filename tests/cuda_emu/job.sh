@@ -38,6 +38,27 @@ must train mixed cuda --stage ppo
 must train bf16 cuda --set resources.precision=bf16 --stage sft
 must train f16 cuda --set resources.precision=f16 # all stages, scaled
 
+# A language model: its numbers are the CPU's, in f32; bf16 is near.
+python3 "$here/e2e/make_answers.py" "$dir/words" --rows 24
+answers() { # NAME DEVICE PRECISION
+    EMU_PROTECT=1 "$worker" words/job.yaml --out "$dir/words-$1" --set resources.device="$2" \
+        --set resources.precision="$3" --set stages.sft.log_every=1 >"$1.out" 2>&1
+}
+must answers host cpu f32
+must answers device cuda f32
+must answers rounded cuda bf16
+python3 - <<'PYTHON'
+import json
+host, device, rounded = ([json.loads(x) for x in open(f"words-{n}/sft/metrics.jsonl")]
+                         for n in ("host", "device", "rounded"))
+assert len(host) == len(device) == len(rounded) > 6
+for x, y, z in zip(host, device, rounded):
+    for key in ("loss", "grad_norm", "nll", "entropy"):
+        if key in x:
+            assert abs(x[key] - y[key]) <= 1e-4 * max(1, abs(x[key])), (key, x[key], y[key])
+            assert abs(x[key] - z[key]) <= 0.05 * max(1, abs(x[key])), (key, x[key], z[key])
+PYTHON
+
 # Two ranks, a device each; the optimizer whole and sharded.
 runs="cuda mixed f16"
 if command -v mpirun >/dev/null; then

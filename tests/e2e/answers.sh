@@ -85,6 +85,18 @@ assert a == b and "lm_head.weight" in a
 PY
 cd ..
 
+echo "a model as it is, and what training made of it: stage eval"
+expect 0 "$worker" job.yaml --out base --set 'stages={eval: {}}'
+expect 0 "$worker" job.yaml --out both --set stages.eval.needs=[sft]
+python3 - <<'PY' || fail "eval"
+import json
+def test(run, stage):
+    return json.load(open(run + "/summary.json"))["stages"][stage]["metrics"]["test"]
+base, sft, final = test("base", "eval"), test("both", "sft"), test("both", "eval")
+assert base["nll"] > 5.4 and base["n"] == 24 and base["perplexity"] > 200, base
+assert abs(final["nll"] - sft["nll"]) < 1e-9 and final["nll"] < 3, (final, sft)
+PY
+
 echo "check, data, report"
 expect 0 "$hone" check job.yaml
 prints "96 training, 24 validation, 24 test rows; answers; 64 tokens at most"

@@ -175,6 +175,31 @@ static void rows(void)
     be->release(u);
 }
 
+/* Rows of logits: as many as a micro-batch has, over a vocabulary's piece. */
+static void losses(void)
+{
+    long N = T / 4, columns = 8192, part = 2048;
+    int *zero = mem_array((size_t)T, sizeof *zero);
+    const int *label = copied(zero, (size_t)T * sizeof *zero);
+    float *z = floats(N * columns), *loss = floats(N), *state = floats(T * LOGPROB_STATE);
+    float *out = floats(T * LOGPROB_OUT);
+    struct cross_entropy_args cross = {z, label, 0, 0, 1, loss, z, N, columns};
+    struct logprob_args logprob = {z, T, part, 0, part, 1, label, state, out};
+    struct logprob_backward_args back = {z, T, 0, part, 1, label, state, out};
+
+    memory_line("cross_entropy, 8192 columns", SECONDS(cross_entropy, cross, loss),
+                8.0 * (double)(N * columns));
+    memory_line("logprob, a fragment", SECONDS(logprob, logprob, out),
+                4.0 * (double)(T * part));
+    memory_line("logprob_backward", SECONDS(logprob_backward, back, z),
+                8.0 * (double)(T * part));
+    be->release(z);
+    be->release(loss);
+    be->release(state);
+    be->release(out);
+    mem_free(zero);
+}
+
 static void embedding(void)
 {
     int *index = mem_array((size_t)T, sizeof *index), *order, *start;
@@ -296,6 +321,7 @@ int main(int argc, char **argv)
     be->describe(line, sizeof line);
     puts(line);
     rows();
+    losses();
     embedding();
     training();
     products(PRECISION_F32, "f32");

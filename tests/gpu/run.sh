@@ -80,7 +80,7 @@ build_all() {
         gcc $(objects "${small[@]}" tests/gpu/bench.c) -lpthread -ldl -lm -o "$build/bench" &&
         g++ $(objects tests/cuda_emu/test_emu.cu "${extra[@]}") "${libraries[@]}" \
             -o "$build/ptx" &&
-        for op in act attention coverage loss matmul norm tokens train; do
+        for op in act attention coverage logprob loss matmul norm tokens train; do
             gcc -std=gnu11 $host -Itests/gpu "tests/op/test_$op.c" \
                 $(objects "${small[@]}" tests/op/mirror.c) -lpthread -ldl -lm \
                 -o "$build/op_$op" || return 1
@@ -97,7 +97,7 @@ else
 fi
 
 check 30 "inline PTX against plain loops" "$build/ptx"
-for op in act attention coverage loss matmul norm tokens train; do
+for op in act attention coverage logprob loss matmul norm tokens train; do
     check 60 "operators: $op" "$build/op_$op"
 done
 if command -v compute-sanitizer >/dev/null && [ -z "$emulate" ]; then

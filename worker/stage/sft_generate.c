@@ -4,11 +4,8 @@
  *
  * The model gives sums over each answer (HEAD_LOGPROB), never logits of a vocabulary; means
  * are over tokens, so long answers count more than short ones, as in transformers. */
-#include <math.h>
-
 #include "worker/stage/stage.h"
-
-enum { OUT_LOGP, OUT_ENTROPY, OUT_LIKELIEST, OUT_TOKENS };
+#include "worker/train/answers.h"
 
 static const struct opt options[] = {OPT_END};
 
@@ -18,16 +15,6 @@ static void shape(const void *config, const struct spec *spec, struct stage_shap
     *out = (struct stage_shape){.head = HEAD_LOGPROB, .sequences_per_example = 1};
 }
 
-/* Column k of n answers. */
-static double sum_of(const float *out, size_t n, int k)
-{
-    double sum = 0;
-
-    for (size_t i = 0; i < n; i++)
-        sum += out[i * LOGPROB_OUT + (size_t)k];
-    return sum;
-}
-
 static int loss(struct stage_run *run, const struct stage_batch *b, double *out,
                 struct metric_list *m, struct err *e)
 {
@@ -35,29 +22,12 @@ static int loss(struct stage_run *run, const struct stage_batch *b, double *out,
 
     (void)run, (void)e;
     for (size_t i = 0; i < b->n; i++)
-        b->d_out[i * LOGPROB_OUT + OUT_LOGP] = (float)(-1 / tokens);
-    *out = -sum_of(b->out, b->n, OUT_LOGP) / tokens;
-    metric_add(m, "accuracy", sum_of(b->out, b->n, OUT_LIKELIEST) / tokens);
-    metric_add(m, "entropy", sum_of(b->out, b->n, OUT_ENTROPY) / tokens);
+        b->d_out[i * LOGPROB_OUT + ANSWER_LOGP] = (float)(-1 / tokens);
+    *out = -answers_sum(b->out, b->n, ANSWER_LOGP) / tokens;
+    metric_add(m, "accuracy", answers_sum(b->out, b->n, ANSWER_LIKELIEST) / tokens);
+    metric_add(m, "entropy", answers_sum(b->out, b->n, ANSWER_ENTROPY) / tokens);
     return 0;
 }
-
-static int evaluate(struct stage_run *run, const int *label, size_t n, const float *out,
-                    struct metric_list *m, struct err *e)
-{
-    double tokens = sum_of(out, n, OUT_TOKENS), nll = -sum_of(out, n, OUT_LOGP) / tokens;
-
-    (void)run, (void)label, (void)e;
-    metric_add(m, "nll", nll);
-    metric_add(m, "perplexity", exp(nll));
-    metric_add(m, "accuracy", sum_of(out, n, OUT_LIKELIEST) / tokens);
-    metric_add(m, "entropy", sum_of(out, n, OUT_ENTROPY) / tokens);
-    metric_add(m, "answer_tokens", tokens);
-    metric_add(m, "n", (double)n);
-    return 0;
-}
-
-static const char *const metrics[] = {"nll", "perplexity", "accuracy", NULL};
 
 const struct stage stage_sft_generate = {
     .name = "sft",
@@ -68,9 +38,9 @@ const struct stage stage_sft_generate = {
     .default_epochs = 3,
     .default_dropout = -1,
     .default_metric = "nll",
-    .metrics = metrics,
+    .metrics = answers_metrics,
     .separable = 1,
     .shape = shape,
     .loss = loss,
-    .evaluate = evaluate,
+    .evaluate = answers_evaluate,
 };
