@@ -4,7 +4,11 @@
  * A new connection begins with the Welcome's acknowledgement and writes the rest of the
  * outbox again, so that a message is lost only where the outbox says so. Progress is kept
  * in slots, not in the outbox: the newest overwrites. A run that no daemon started attaches
- * itself first (report.h), and again where its daemon does not know it any more. */
+ * itself first (report.h), and again where its daemon does not know it any more.
+ *
+ * What is said within batch_every of the last writing waits for the end of that time and
+ * goes out together: steps that take less than a millisecond would otherwise wake two
+ * threads and a daemon each. */
 #include "worker/link/link.h"
 
 #include <errno.h>
@@ -33,9 +37,11 @@
 #include "worker/link/report.h"
 
 enum { TEXT_MAX = 60000, CHUNK = 65536, SILENCE_MS = 5000 };
+enum { BATCH_MAX = 256, BATCH_BYTES = 1 << 18 };
 
 /* Seconds. */
-static const double heartbeat_every = 1.0, answer_within = 2.0, far_within = 5.0;
+static const double batch_every = 0.05, heartbeat_every = 1.0, answer_within = 2.0,
+                    far_within = 5.0;
 static const double flush_within = 2.0, far_flush_within = 10.0;
 static const double retry_first = 0.05, retry_most = 1.0, far_retry_most = 5.0;
 static const double refused_wait = 60.0; /* a certificate or a token may be mended */
@@ -62,8 +68,11 @@ struct link {
     int patient; /* it is not a daemon beside us: it may be away for long */
 
     struct outbox box;
+    struct str points; /* metrics on their way into it, each with its NUL */
+    size_t n_points;
     struct slot slot[SLOTS];
-    int newest; /* slot */
+    int newest;              /* slot */
+    int fresh_words, urgent; /* the thread knows that there is something; that it is much */
 
     atomic_int control, finish; /* finish: for good */
     int closing, broken;        /* broken: refused, or out of memory: silent from now on */
@@ -91,19 +100,18 @@ static void ring(struct link *l)
     (void)n; /* full: it is ringing already */
 }
 
-static void enqueue(struct link *l, Hone__V1__Up *up, int metric)
+/* Under the lock: something new is to be said. Only the first since the last writing wakes
+ * the thread, and the one that makes a batch. */
+static void touch(struct link *l)
 {
-    up->has_attempt = l->run != NULL;
-    up->attempt = l->attempt;
-    pthread_mutex_lock(&l->lock);
-    if (!l->broken || l->box.fd >= 0) { /* the next start of the run sends it */
-        outbox_add(&l->box, up, metric);
-        ring(l);
-    }
-    pthread_mutex_unlock(&l->lock);
-}
+    int much = l->n_points + l->box.n - l->box.n_written >= BATCH_MAX;
 
-/* ---- what the trainer calls ---- */
+    if (l->fresh_words && (l->urgent || !much))
+        return;
+    l->fresh_words = 1;
+    l->urgent |= much;
+    ring(l);
+}
 
 /* A copy that the wire accepts: at most TEXT_MAX bytes, '?' for what is not UTF-8 (a file
  * name may be anything). */
@@ -121,16 +129,65 @@ static char *wire_text(const char *s)
     return copy;
 }
 
-void link_metric(struct link *l, const char *json)
+/* Under the lock. */
+static void add(struct link *l, Hone__V1__Up *up, int metric)
+{
+    up->has_attempt = l->run != NULL;
+    up->attempt = l->attempt;
+    outbox_add(&l->box, up, metric);
+}
+
+static void add_point(struct link *l, const char *json)
 {
     Hone__V1__Up up = HONE__V1__UP__INIT;
 
-    if (!l)
-        return;
     up.metric = wire_text(json);
     if (up.metric)
-        enqueue(l, &up, 1);
+        add(l, &up, 1);
     mem_free(up.metric);
+}
+
+/* Under the lock: points become messages. */
+static void settle_points(struct link *l)
+{
+    const char *p = str_get(&l->points);
+
+    for (; l->n_points; l->n_points--, p += strlen(p) + 1)
+        add_point(l, p);
+    str_clear(&l->points);
+}
+
+static void enqueue(struct link *l, Hone__V1__Up *up)
+{
+    pthread_mutex_lock(&l->lock);
+    if (!l->broken || l->box.fd >= 0) { /* the next start of the run sends it */
+        settle_points(l);
+        add(l, up, 0);
+        touch(l);
+    }
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* ---- what the trainer calls ---- */
+
+/* With a journal it is in there when this returns; else copied, and the thread does the
+ * rest: the file has it as well. */
+void link_metric(struct link *l, const char *json)
+{
+    if (!l)
+        return;
+    pthread_mutex_lock(&l->lock);
+    if (l->box.fd >= 0) {
+        add_point(l, json);
+        touch(l);
+    } else if (!l->broken) {
+        str_add_bytes(&l->points, json, strlen(json) + 1);
+        l->n_points += !str_failed(&l->points);
+        if (l->points.len > BATCH_BYTES)
+            settle_points(l);
+        touch(l);
+    }
+    pthread_mutex_unlock(&l->lock);
 }
 
 void link_progress(struct link *l, const char *phase, long step, long total,
@@ -149,7 +206,7 @@ void link_progress(struct link *l, const char *phase, long step, long total,
         l->newest = strcmp(phase, "train") ? SLOT_OTHER : SLOT_TRAIN;
         old = l->slot[l->newest];
         l->slot[l->newest] = fresh;
-        ring(l);
+        touch(l);
         pthread_mutex_unlock(&l->lock);
     }
     mem_free(old.phase);
@@ -167,7 +224,7 @@ void link_event(struct link *l, const char *level, const char *text)
     note.text = wire_text(text);
     up.note = &note;
     if (note.text)
-        enqueue(l, &up, 0);
+        enqueue(l, &up);
     mem_free(note.text);
 }
 
@@ -181,7 +238,7 @@ void link_done(struct link *l, int status, const char *message)
     done.status = (uint32_t)status;
     done.message = wire_text(message ? message : "");
     up.done = &done;
-    enqueue(l, &up, 0);
+    enqueue(l, &up);
     mem_free(done.message);
 }
 
@@ -281,6 +338,7 @@ static int fill(struct link *l, int heartbeat, struct err *e)
         return 0;
     str_clear(&l->fresh);
     pthread_mutex_lock(&l->lock);
+    settle_points(l);
     while (rc > 0 && l->fresh.len < CHUNK)
         rc = outbox_next(&l->box, &l->fresh, e);
     /* The newest last. */
@@ -294,6 +352,7 @@ static int fill(struct link *l, int heartbeat, struct err *e)
         up.heartbeat = &beat;
         write_up(l, &up);
     }
+    l->fresh_words = l->urgent = l->box.n_written < l->box.n;
     pthread_mutex_unlock(&l->lock);
     if (rc < 0 || !l->fresh.len)
         return rc < 0 ? rc : 0;
@@ -498,34 +557,48 @@ static int is_finished(struct link *l)
     int finished;
 
     pthread_mutex_lock(&l->lock);
-    finished = l->closing && l->box.n == 0 && !l->slot[SLOT_TRAIN].fresh &&
+    finished = l->closing && l->box.n == 0 && !l->n_points && !l->slot[SLOT_TRAIN].fresh &&
                !l->slot[SLOT_OTHER].fresh;
     pthread_mutex_unlock(&l->lock);
     return finished && !channel_unsent(&l->c);
 }
 
+/* When to write: at once (0), or where there is nothing at the next heartbeat. */
+static double write_at(struct link *l, double written, double beat)
+{
+    double at;
+
+    pthread_mutex_lock(&l->lock);
+    at = l->urgent || l->closing ? 0 : l->fresh_words ? written + batch_every : beat;
+    pthread_mutex_unlock(&l->lock);
+    return at < beat ? at : beat;
+}
+
 /* Speak and listen until the connection is lost. 1: all was said and link_close() waits. */
 static int converse(struct link *l, struct err *e)
 {
-    double beat = clock_now() + heartbeat_every;
+    double beat = clock_now() + heartbeat_every, written = 0, at = 0;
 
     if (take_frames(l, e)) /* what came together with the Welcome */
         return 0;
     for (;;) {
         struct pollfd p[2] = {{l->c.fd, POLLIN, 0}, {l->wake, POLLIN, 0}};
-        double left = beat - clock_now();
+        double now = clock_now();
         uint64_t count;
 
-        if (fill(l, left <= 0, e) || channel_transmit(&l->c, e))
+        if ((now >= at && fill(l, now >= beat, e)) || channel_transmit(&l->c, e))
             return 0;
-        if (left <= 0)
-            beat = clock_now() + heartbeat_every;
+        written = now >= at ? now : written;
+        if (now >= beat)
+            beat = now + heartbeat_every;
         if (is_finished(l))
             return 1;
+        at = write_at(l, written, beat);
+        if (channel_unsent(&l->c) >= CHUNK) /* it takes no more as yet */
+            at = beat;
         if (channel_unsent(&l->c))
             p[0].events |= POLLOUT;
-        left = beat - clock_now();
-        poll(p, 2, left > 0 ? (int)(left * 1000) + 1 : 0);
+        poll(p, 2, at > now ? (int)((at - now) * 1000) + 1 : 0);
         if (p[1].revents & POLLIN && read(l->wake, &count, sizeof count) < 0)
             count = 0;
         if (p[0].revents & (POLLIN | POLLHUP | POLLERR) &&
@@ -590,6 +663,7 @@ static void release(struct link *l)
     channel_close(&l->c);
     outbox_close(&l->box);
     str_fini(&l->fresh);
+    str_fini(&l->points);
     if (l->wake >= 0)
         close(l->wake);
     mem_free(l->address);

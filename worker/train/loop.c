@@ -388,10 +388,17 @@ static int log_interval(struct loop *l, double lr, struct err *e)
     return r;
 }
 
+/* Steps may be shorter than what anybody can see. */
+static const double progress_every = 0.05;
+
 static void tell_progress(struct loop *l, const struct step_result *s, double seconds)
 {
+    double now = clock_now();
     struct str json = {0};
 
+    if (!l->o.link || (now - l->told < progress_every && l->p.step < l->total))
+        return;
+    l->told = now;
     str_add(&json, "{\"loss\": ");
     json_number(&json, s->loss);
     str_add(&json, ", \"lr\": ");

@@ -64,6 +64,7 @@ struct loop {
     int want_save, want_best;
     struct kept last, best;
     double started; /* clock_now() at the beginning of this attempt, less earlier ones */
+    double told;    /* progress, when last; 0: not yet */
 };
 
 /* Rank 0 alone writes files and speaks with the daemon. */

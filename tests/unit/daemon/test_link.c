@@ -257,6 +257,38 @@ static void test_in_order(void **state)
     link_close(p->link);
 }
 
+/* Points wait to go out together, and are numbered in the order in which all was said; a
+ * long line of them does not wait. */
+static void test_points_and_notes_in_order(void **state)
+{
+    enum { EACH = 100, POINTS = 800 };
+    struct peer *p = *state;
+    Hone__V1__Up *up;
+    uint64_t seq = 0;
+
+    open_link(p, 0);
+    answer(p, 0, NULL);
+    for (long i = 1; i <= POINTS; i++) {
+        say_metric(p->link, i);
+        if (i % EACH == 0)
+            link_event(p->link, "info", "said after it");
+    }
+    for (long i = 1; i <= POINTS; i++) {
+        up = next_up(p);
+        assert_int_equal(up->seq, ++seq);
+        assert_int_equal(step_of(up), i);
+        message_free(&up->base);
+        if (i % EACH)
+            continue;
+        up = next_up(p);
+        assert_int_equal(up->seq, ++seq);
+        assert_non_null(up->note);
+        message_free(&up->base);
+    }
+    acknowledge(p, seq);
+    link_close(p->link);
+}
+
 /* What was not acknowledged comes again, once, in order. */
 static void test_broken_connections(void **state)
 {
@@ -391,6 +423,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
         cmocka_unit_test(test_without_a_daemon),
         T(test_in_order),
+        T(test_points_and_notes_in_order),
         T(test_broken_connections),
         T(test_overflow),
         T(test_words),
