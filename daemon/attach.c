@@ -20,6 +20,7 @@
 
 enum { KEY_DIGITS = 32, ATTEMPT_MAX = 1000000, NAME_MAX_ = 255, WORKERS_MAX = 1024 };
 enum { LOST_STATUS = 137 }; /* of a stage that was given up: no worker says that itself */
+enum { STOPPED_STATUS = 3 };
 
 /* Seconds. */
 static const double quiet_least = 10.0, quiet_most = 60.0, quiet_steps = 10.0;
@@ -161,6 +162,7 @@ static int again(struct job_stage *s, const Hone__V1__AttachRequest *in, struct 
         stage_move(s, STAGE_WAITING);
     s->asked = ASKED_NOTHING;
     s->message = s->mend = NULL;
+    s->status = 0;
     return newer ? make_token(s, e) : 0;
 }
 
@@ -282,6 +284,12 @@ static int start(struct daemon *d, struct job *j, struct job_stage *s, struct er
     return 0;
 }
 
+/* It has saved and stopped, and waits for the run's next start. */
+static int is_paused(const struct job_stage *s)
+{
+    return s->state == STAGE_WAITING && s->status == STOPPED_STATUS;
+}
+
 int attach_hello(struct daemon *d, struct job *j, struct job_stage *s,
                  const Hone__V1__Hello *h, struct err *e)
 {
@@ -293,6 +301,8 @@ int attach_hello(struct daemon *d, struct job *j, struct job_stage *s,
         return err_set(e, ERR_DENIED, "stage %s was given up", s->name);
     if (s->state != STAGE_WAITING && s->state != STAGE_RUNNING)
         return 1;
+    if (is_paused(s))
+        return 1; /* its end was stored, and the answer lost */
     if (s->state == STAGE_WAITING)
         rc = h->rank ? err_set(e, ERR_DENIED, "rank 0 of %s is not there yet", s->name)
                      : start(d, j, s, e);
@@ -315,11 +325,19 @@ static void end(struct daemon *d, struct job *j, struct job_stage *s, enum stage
 
 void attach_done(struct daemon *d, struct job *j, struct job_stage *s)
 {
+    enum stage_state to = stage_outcome(s->status, 0);
+
     if (s->status == LOST_STATUS)
         s->status = 1;
     if (s->status && !s->message)
         s->message = arena_printf(&j->arena, "hone-worker ended with status %d", s->status);
-    end(d, j, s, stage_outcome(s->status, 0));
+    if (to == STAGE_STOPPED && j->want != WANT_STOP &&
+        (s->asked == ASKED_STOP || j->want == WANT_PAUSE)) {
+        to = STAGE_WAITING;
+        s->message = "saved and stopped; it goes on when it is started again where it was, "
+                     "with --resume";
+    }
+    end(d, j, s, to);
 }
 
 void attach_abort(struct daemon *d, struct job *j, struct job_stage *s)

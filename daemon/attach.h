@@ -4,7 +4,8 @@
  *
  *     Attach (operator) -> job, a secret for each stage -> Hello of the stage's rank 0
  *
- * A stage waits until its worker says Hello, and is over when that says so. One that is
+ * A stage waits until its worker says Hello, and is over when that says so; one that was
+ * paused waits for the run's next start. One that is
  * not heard is named in an event, and after ten minutes failed ("lost"): the worker that
  * comes back after all is refused, attaches again, and goes on. Each start of a run has a
  * higher attempt; an older one is refused from then on. */

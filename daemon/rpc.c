@@ -95,8 +95,9 @@ void rpc_drop(struct rpc_call *call)
 /* What makes sense for a job that was started elsewhere, and whose files are there. */
 static int check_attached(const char *method, const struct job *j, struct err *e)
 {
-    static const char *const possible[] = {"GetJob",     "Watch",       "Metrics", "Cancel",
-                                           "Checkpoint", "SetPriority", "Remove",  NULL};
+    static const char *const possible[] = {"GetJob",     "Watch", "Metrics", "Cancel",
+                                           "Checkpoint", "Pause", "Resume",  "SetPriority",
+                                           "Remove",     NULL};
     const char *const *p = possible;
 
     while (*p && strcmp(*p, method) != 0)
@@ -105,7 +106,10 @@ static int check_attached(const char *method, const struct job *j, struct err *e
         return 0;
     err_set(e, ERR_CONFIG, "%s: job %llu was started elsewhere (%.200s) and only reports",
             method, (unsigned long long)j->id, j->run);
-    return err_mend(e, "watch, metrics, checkpoint, cancel and rm are possible");
+    return err_mend(e,
+                    "watch, metrics, checkpoint, pause, resume, cancel and rm are "
+                    "possible; its log is %.150s/log",
+                    j->run);
 }
 
 struct job *rpc_find_job(struct rpc_call *call, uint64_t id, enum access_need need)

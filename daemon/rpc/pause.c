@@ -1,5 +1,7 @@
 /* Pause: a job's workers save and stop, its cores are free for others, nothing of it starts
- * until it is resumed. A job that has ended, or is being cancelled, cannot be paused. */
+ * until it is resumed. A run that was started elsewhere saves and stops as well; it is
+ * started again where it was, resumed here or not. A job that has ended, or is being
+ * cancelled, cannot be paused. */
 #include "daemon/daemon.h"
 #include "daemon/rpc.h"
 

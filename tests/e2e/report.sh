@@ -188,9 +188,9 @@ train run-2 "${to[@]}" >out 2>err &
 run=$!
 await "run-2/rm/checkpoint-*"
 [ "$(state 2)" = running ] || fail "job 2 is $(state 2)"
-expect 2 hone pause 2
-says "only reports"
 expect 2 hone logs 2
+says "only reports"
+says "its log is "
 hone checkpoint 2 >/dev/null
 for pid in $(workers); do kill -KILL "$pid" 2>/dev/null || true; done
 wait "$run" && fail "the run ended well"
@@ -201,6 +201,23 @@ hone show 2 --json | python3 -c 'import json, sys
 stages = json.load(sys.stdin)["stages"]
 assert [s["attempt"] for s in stages] == [2, 2, 2], stages' || fail "attempts"
 
+echo "paused from here: it saves and stops, and is the same job when it is started again"
+train run-paused "${to[@]}" >out 2>err &
+run=$!
+await "run-paused/sft/checkpoint-*"
+job=$(hone ps --json | python3 -c 'import json, sys
+print(max(j["id"] for j in json.load(sys.stdin)["jobs"]))')
+expect 0 hone pause "$job"
+got=0
+wait "$run" || got=$?
+[ $got = 3 ] || fail "exit status $got"
+await_state "$job" paused 20
+expect 0 hone resume "$job"
+[ "$(state "$job")" = queued ] || fail "job $job is $(state "$job")"
+expect 0 train run-paused "${to[@]}" --resume
+await_state "$job" done 20
+complete "$job" run-paused
+
 echo "nobody there for a whole run: the next start tells everything"
 kill_honed
 expect 0 train run-3 "${to[@]}"
@@ -208,21 +225,21 @@ says "training goes on, and is reported when the daemon is there"
 says "the next start of the run tells them"
 start_honed
 expect 0 train run-3 "${to[@]}" --resume
-await_state 3 done 20
-complete 3 run-3
+await_state 4 done 20
+complete 4 run-3
 
 echo "cancelled from here: it saves and stops there"
 train run-4 "${to[@]}" >out 2>err &
 run=$!
 await "run-4/sft/checkpoint-*"
-expect 0 hone cancel 4
+expect 0 hone cancel 5
 got=0
 wait "$run" || got=$?
 [ $got = 3 ] || fail "exit status $got"
-await_state 4 stopped 10
-expect 2 hone rm 4 --files --yes
+await_state 5 stopped 10
+expect 2 hone rm 5 --files --yes
 says "are elsewhere"
-expect 0 hone rm 4 --yes
+expect 0 hone rm 5 --yes
 [ -d run-4 ] || fail "a folder of another host was removed"
 
 echo "refused: said once, and trained to the end"

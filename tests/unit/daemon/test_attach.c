@@ -429,6 +429,56 @@ static void test_starts(void **state)
     hang_up();
 }
 
+/* Paused, it is told to stop, and waits for the next start of its run, resumed or not. */
+static void test_paused(void **state)
+{
+    Hone__V1__AttachRequest a = request(1);
+    Hone__V1__Down *down;
+    struct place p, q;
+    uint64_t received;
+    struct err e;
+
+    (void)state;
+    assert_int_equal(attach(&a, alice, &p), 0);
+    assert_int_equal(hello(&p, 0, 1, 0, &received), 0);
+    assert_int_equal(tell_metric(1, 1, 10), 1);
+    assert_int_equal(daemon_want(&d, job(&p), WANT_PAUSE, &e), 0);
+    assert_int_equal(job(&p)->state, JOB_PAUSING);
+    down = (Hone__V1__Down *)answer(&hone__v1__down__descriptor);
+    assert_int_equal(down->word, HONE__V1__WORD__STOP);
+    message_free(&down->base);
+    assert_int_equal(tell_end(2, 3), 2);
+    hang_up();
+    assert_int_equal(job(&p)->state, JOB_PAUSED);
+    assert_int_equal(job(&p)->stage[0].state, STAGE_WAITING);
+    /* The acknowledgement was lost: its end is known, and nothing has begun. */
+    assert_int_equal(hello(&p, 0, 1, 0, &received), 0);
+    assert_true(received == UINT64_MAX);
+    hang_up();
+    assert_int_equal(job(&p)->state, JOB_PAUSED);
+
+    assert_int_equal(daemon_want(&d, job(&p), WANT_RUN, &e), 0);
+    assert_int_equal(job(&p)->state, JOB_QUEUED); /* nothing starts here */
+    a = request(2);
+    assert_int_equal(attach(&a, alice, &q), 0);
+    assert_true(q.job == p.job);
+    assert_int_equal(hello(&q, 0, 2, 0, &received), 0);
+    assert_int_equal(received, 1); /* what was said after it counts on from there */
+    assert_int_equal(job(&p)->state, JOB_RUNNING);
+
+    assert_int_equal(daemon_want(&d, job(&p), WANT_PAUSE, &e), 0);
+    str_clear(&w.out);
+    assert_int_equal(tell_end(3, 3), 3);
+    hang_up();
+    assert_int_equal(job(&p)->state, JOB_PAUSED);
+    a = request(3);
+    assert_int_equal(attach(&a, alice, &q), 0); /* somebody starts it all the same */
+    assert_int_equal(hello(&q, 0, 3, 0, &received), 0);
+    assert_int_equal(job(&p)->state, JOB_RUNNING);
+    assert_int_equal(job(&p)->want, WANT_RUN);
+    hang_up();
+}
+
 static void test_silent(void **state)
 {
     Hone__V1__AttachRequest a = request(1);
@@ -468,6 +518,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_same_run, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_reports, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_starts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_paused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_silent, set_up, tear_down),
     };
 
