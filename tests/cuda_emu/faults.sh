@@ -32,6 +32,7 @@ ranks() {
     shift
     timeout -k 5 120 mpirun --oversubscribe -np 2 "$worker" job.yaml --out "$run" \
         --stage sft --set resources.device=cuda --set resources.precision=f32 \
+        --set resources.bucket_mb=8 \
         --set stages.sft.log_every=1 --set stages.sft.checkpoint_every=1 "$@" >err 2>&1
 }
 same() {
@@ -121,7 +122,7 @@ ends stands "rank 1 on $host (pid [0-9]*, device 1) has not come on for [0-9]* s
     EMU_STALL=launch:300
 ends dies "rank 1 on $host (pid [0-9]*, device 1) was killed or crashed at step" EMU_NCCL=die:11
 resumes dies
-ends hangs "rank [01] on $host (device [01]): sum 11 (.*, step [0-9]*) hangs since 3 s, though every rank .*has joined it: look at the link" \
+ends hangs "rank [01] on $host (device [01]): sum 11 (.*, step [0-9]*) hangs since 3 s, though every rank has joined it.*: look at the link" \
     EMU_NCCL=hang:11
 ends remote "rank 1 on $host: .*device 1 .*remote process exited or there was a network" \
     EMU_NCCL=async:11

@@ -24,12 +24,13 @@ fail() {
 }
 
 # ranks N RUN OPTION...: its exit status; what it said is in err.
+bucket=8 # MiB; 0: measured
 ranks() {
     local n=$1 run=$2
     shift 2
     timeout -k 5 120 mpirun --oversubscribe -np "$n" "$worker" job.yaml --out "$run" \
         --stage sft --set resources.device=cuda --set resources.precision=f32 \
-        --set stages.sft.log_every=1 "$@" >err 2>&1
+        --set resources.bucket_mb="$bucket" --set stages.sft.log_every=1 "$@" >err 2>&1
 }
 same() {
     cmp "$1/sft/final/model.safetensors" "$2/sft/final/model.safetensors" ||
@@ -90,6 +91,28 @@ near nccl2-true device 2e-3
 stop 2 device2 4 --set resources.device=cpu
 ranks 4 device2 --resume || fail "GPUs go on from CPUs"
 near nccl2-true device2 2e-3
+
+# ---- the size of buckets: measured, kept for the next run, and in a checkpoint ----
+sized() { # WORDS
+    grep -q "info sft: gradients go between devices in buckets of $1\$" err ||
+        fail "buckets are not of \"$1\""
+}
+bucket=0
+stop 2 sized 4
+grep -q 'sums of 8, 16, 25 MiB: [0-9.]*, [0-9.]*, [0-9.]* GB/s' err || fail "nothing measured"
+size=$(sed -n 's/.*buckets of \([0-9]*\) MiB$/\1/p' err)
+case $size in 8 | 16 | 25) ;; *) fail "buckets of \"$size\" MiB" ;; esac
+ranks 2 sized2 || fail "the same size again"
+sized "$size MiB"
+grep -q 'sums of 8' err && fail "measured again"
+sed -i 's/"bucket_mb": *[0-9]*/"bucket_mb": 7/' cache/hone/bucket-*.json
+ranks 2 sized --resume || fail "a size that is kept in a checkpoint"
+sized "$size MiB, as in the checkpoint"
+same sized sized2
+bucket=1
+ranks 2 small || fail "a size that was asked for"
+sized "1 MiB"
+same small sized2
 
 # ---- hone doctor ----
 EMU_DEVICES=2 EMU_NO_PEERS=1 "$worker" doctor >out 2>err || fail "hone doctor"

@@ -51,8 +51,8 @@ struct comm_grad {
     void *state;       /* the transport's */
 };
 
-/* Elements that travel together between devices (8 MB); device_sum() takes no more at once
- * than these. */
+/* Elements of a bucket of gradients between devices where nothing else is said, and of
+ * embedding rows that travel together (8 MiB). */
 enum { COMM_DEVICE_BUCKET = 2 << 20 };
 
 struct comm {

@@ -38,6 +38,7 @@ enum { SHARD_AUTO, SHARD_FALSE, SHARD_TRUE };
 enum { LAUNCHER_LOCAL, LAUNCHER_SLURM };
 enum { GRADIENTS_F32, GRADIENTS_BF16 };
 enum { RECOMPUTE_AUTO, RECOMPUTE_OFF, RECOMPUTE_ON };
+enum { RESOURCES_BUCKET_MOST = 1024 };
 
 struct resources {
     long workers, threads; /* 0: all cores this process may use */
@@ -48,6 +49,7 @@ struct resources {
     struct opt_list slurm; /* options of srun, checked */
     int gradients;         /* enum: f32, bf16 */
     int recompute;         /* enum: auto, off, on */
+    long bucket_mb;        /* MiB; 0: measured */
 };
 
 enum { SELECT_BEST, SELECT_LAST };

@@ -10,6 +10,7 @@
 #include "worker/dist/device.h"
 #include "worker/model/model.h"
 #include "worker/stage/stage.h"
+#include "worker/train/bucket.h"
 #include "worker/train/choices.h"
 #include "worker/train/infer.h"
 
@@ -222,7 +223,7 @@ int job_connect(struct job *j, struct err *e)
 
     if (!r && j->sums)
         j->comm = j->sums;
-    return r;
+    return r ? r : bucket_choose(j, &j->bucket_mb, e);
 }
 
 void job_close(struct job *j)

@@ -20,6 +20,7 @@ struct job {
     const struct backend *backend;
     const struct comm *comm; /* the run's, or `sums` */
     struct comm *sums;       /* over the ranks' devices; NULL: none */
+    long bucket_mb;          /* of gradients that go between them; 0: none do */
     struct tok *tok;
     struct encode_spec encode;
     struct dataset data[SPLITS];

@@ -57,6 +57,7 @@ struct loop {
     long micro_tokens; /* as asked for, or chosen to fit; 0: the usual */
     size_t step_bytes; /* of a step's activations, where they were planned */
     int recompute;
+    long bucket_mb; /* of gradients between devices; 0: none */
     long batch, steps_per_epoch, total, log_every, eval_every, checkpoint_every;
     uint32_t *order; /* of epoch `epoch` */
     long epoch;

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "worker/ckpt/state.h"
 #include "worker/data/pack.h"
+#include "worker/train/bucket.h"
 #include "worker/train/choices.h"
 #include "worker/train/health_watch.h"
 #include "worker/train/loop_internal.h"
@@ -200,7 +201,8 @@ static int open_trainer(struct loop *l, struct err *e)
                               .run = &l->run,
                               .sequences = &l->train,
                               .optim = {c->lr, c->head_lr, c->beta1, c->beta2, c->eps,
-                                        c->weight_decay, shards(l)},
+                                        c->weight_decay, shards(l),
+                                        BUCKET_ELEMENTS(l->bucket_mb)},
                               .clip = c->clip,
                               .dropout = c->dropout != 0,
                               .micro_tokens = l->micro_tokens,
@@ -285,6 +287,26 @@ static int load_data(struct loop *l, struct err *e)
 
 /* ---- device memory ---- */
 
+/* As for the whole job, or what a checkpoint was made with where the job names no size. */
+static int find_bucket(struct loop *l, struct err *e)
+{
+    long kept = 0;
+    int r;
+
+    l->bucket_mb = l->o.job->bucket_mb;
+    if (!l->bucket_mb || !l->stage->loss)
+        return 0;
+    if (l->o.resume && loop_leads(l) && !l->o.job->spec->resources.bucket_mb)
+        kept = bucket_of_checkpoint(l->dir);
+    r = l->comm->broadcast(l->comm, &kept, sizeof kept, 0, e);
+    if (kept)
+        l->bucket_mb = kept;
+    if (!r && loop_leads(l))
+        log_info("%s: gradients go between devices in buckets of %ld MiB%s",
+                 l->o.stage->name, l->bucket_mb, kept ? ", as in the checkpoint" : "");
+    return r;
+}
+
 /* The smallest micro-batch that a rank has chosen is everybody's, so is recomputation. */
 static int agree_parts(struct loop *l, struct err *e)
 {
@@ -332,6 +354,7 @@ static int reserve_device(struct loop *l, struct err *e)
                                .precision = l->precision,
                                .ranks = l->comm->world,
                                .shard = shards(l),
+                               .bucket_mb = l->bucket_mb,
                                .train = &l->train,
                                .validation = &l->validation,
                                .test = &none,
@@ -441,7 +464,9 @@ int loop_load(struct loop *l, struct err *e)
     r = comm_agree(l->comm, r, e);
     if (r)
         return r;
-    r = reserve_device(l, e);
+    r = find_bucket(l, e);
+    if (!r)
+        r = reserve_device(l, e);
     /* Tables come before the model they serve: the peak is one model less. */
     if (!r && l->stage->prepare)
         r = l->stage->prepare(&l->run, e);

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "worker/data/pack.h"
 #include "worker/dist/shard.h"
+#include "worker/train/bucket.h"
 #include "worker/train/trainer.h"
 
 enum { TILE = 16, HUGE_PAGE = 2 << 20 };
@@ -22,7 +23,7 @@ static const size_t thread_scratch = 3 << 20;
 /* On a device: of libraries and copies, beside what is reserved; of a parameter, for lists
  * and for blocks' alignment; what steps differ by that have as many tokens. */
 static const size_t device_fixed = 40 << 20, device_item = 4096, device_slack = 16,
-                    device_exchange = 16 << 20; /* between ranks */
+                    device_exchange = 16 << 20; /* between ranks: rows of tables */
 
 /* ---- this process -------------------------------------------------------------------- */
 
@@ -444,6 +445,14 @@ static int plan_parameters(const struct memory_request *r, struct model *m,
     return 0;
 }
 
+/* Two-byte gradients of a bucket, which may be twice as large, on their way and back. */
+static size_t wire_bytes(const struct memory_request *r)
+{
+    long mb = r->bucket_mb ? r->bucket_mb : BUCKET_MB_MOST;
+
+    return r->spec->resources.gradients == GRADIENTS_BF16 ? (size_t)mb << 21 : 0;
+}
+
 /* ---- the whole ----------------------------------------------------------------------- */
 
 /* Of operators, by thread, and of files that are read and written; small models fill none
@@ -557,8 +566,8 @@ int memory_plan(const struct memory_request *r, struct memory_plan *out, struct 
     if (r->device) {
         out->scratch += out->buffers;
         out->buffers = out->scratch + device_fixed;
-        if (r->ranks > 1) /* rows of tables; two-byte gradients of a bucket, twice */
-            out->between = device_exchange << (r->spec->resources.gradients != 0);
+        if (r->ranks > 1)
+            out->between = device_exchange + wire_bytes(r);
         out->buffers += out->between;
         out->step += out->step / device_slack;
         out->evaluation += out->evaluation / device_slack;

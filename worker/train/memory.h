@@ -53,6 +53,7 @@ struct memory_request {
     long micro_tokens; /* in place of the stage's own; 0: those */
     int recompute;     /* backward runs layers again */
     int ranks, shard;  /* of the job, on one host; shard: ZeRO-1 */
+    long bucket_mb;    /* of gradients between devices; 0: not known yet */
     const struct sequences *train, *validation, *test; /* n 0: none */
     long steps;
     size_t data; /* bytes of rows and tokenizer */

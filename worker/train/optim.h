@@ -26,7 +26,8 @@
 struct optim_options {
     double lr, head_lr; /* head_lr 0: as lr */
     double beta1, beta2, eps, weight_decay;
-    int shard; /* ZeRO-1 */
+    int shard;     /* ZeRO-1 */
+    size_t bucket; /* elements that travel together from device to device; 0: the usual */
 };
 
 /* Elements [first, first + n) of a parameter, which this rank updates. */

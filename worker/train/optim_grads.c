@@ -75,9 +75,11 @@ static size_t begins(const struct optim *o, const struct optim_grads *g, int i, 
 /* Bounds of the buckets; with bound NULL only counted. */
 static int lay_out(const struct optim *o, struct optim_grads *g, size_t *bound)
 {
-    size_t at = 0, begin = 0, bucket = g->in_place ? COMM_DEVICE_BUCKET : BUCKET;
+    size_t at = 0, begin = 0, bucket = BUCKET;
     int b = 0;
 
+    if (g->in_place)
+        bucket = o->options.bucket ? o->options.bucket : COMM_DEVICE_BUCKET;
     for (int i = 0; i < o->n; i++) {
         size_t n = is_dense(o, i) ? elements(o->param[i]) : 0, from;
 

@@ -90,6 +90,9 @@ static int write_trainer(const struct snapshot *s, const char *path, struct err 
     bad |= json_object_set_new(
         root, "precision",
         json_string(model_precision_names[model_get_precision(s->model)]));
+    bad |= json_object_set_new(
+        root, "bucket_mb",
+        json_integer((long)(trainer_optim(s->trainer)->options.bucket >> 18)));
     bad |= json_object_set_new(root, "updates",
                                json_integer(trainer_optim(s->trainer)->updates));
     bad |=

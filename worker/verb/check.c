@@ -161,6 +161,7 @@ static int plan_memory(struct plan *c, struct stage_plan *t,
                                .validation = &s[SPLIT_VALIDATION],
                                .test = &s[SPLIT_TEST],
                                .steps = t->steps,
+                               .bucket_mb = c->spec.resources.bucket_mb,
                                .recompute = c->spec.resources.recompute == RECOMPUTE_ON,
                                .data = c->data_bytes};
 

@@ -190,6 +190,62 @@ static void test_llama(void **state)
     check(&llama);
 }
 
+static int no_sum(const struct comm *c, float *x, size_t n, struct err *e)
+{
+    (void)x;
+    (void)n;
+    return nothing(c, e);
+}
+
+/* Between devices gradients are cut where they lie, into buckets of the size that was asked
+ * for, up to twice that, but for the last ones. */
+static void test_sizes(void **state)
+{
+    enum { PARAMS = 60, ELEMENTS = 300000 };
+    static const size_t sizes[] = {1 << 18, 8 << 18, 25 << 18};
+    struct backend device = *backend_find("cpu");
+    struct comm devices = fake;
+    struct net *net = calloc(1, sizeof *net);
+    float *memory = calloc(PARAMS * (size_t)ELEMENTS, sizeof *memory);
+    struct err e;
+
+    (void)state;
+    assert_true(net && memory);
+    device.name = "cuda";
+    devices.device_sum = no_sum;
+    for (int i = 0; i < PARAMS; i++) {
+        float *at = memory + (size_t)i * ELEMENTS;
+
+        net->param[i] = (struct param){
+            .rows = 1, .cols = ELEMENTS, .data = at, .grad = at, .trainable = 1};
+        net->list[i] = &net->param[i];
+    }
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        struct optim o = {.comm = &devices,
+                          .backend = &device,
+                          .options = {.bucket = sizes[s]},
+                          .param = net->list,
+                          .ready = net->ready,
+                          .n = PARAMS};
+        double sent = 0;
+
+        n_started = order_broken = 0;
+        assert_int_equal(optim_grads_open(&o, &e), 0);
+        for (int i = PARAMS - 1; i >= 0; i--)
+            optim_param_done(&o, net->list[i]);
+        optim_grads_close(&o);
+        for (int k = 0; k < n_started; k++) {
+            sent += started[k].bytes;
+            assert_true(started[k].bytes < 2 * 4.0 * (double)sizes[s]);
+            assert_true(k == 0 || started[k].bytes >= 4.0 * (double)sizes[s]);
+        }
+        assert_true(sent == 4.0 * PARAMS * ELEMENTS);
+        assert_false(order_broken);
+    }
+    free(memory);
+    free(net);
+}
+
 /* The formulas at points that can be computed by hand. */
 static void test_model(void **state)
 {
@@ -212,6 +268,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model),
+        cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_bert),
         cmocka_unit_test(test_llama),
     };
