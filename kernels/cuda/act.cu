@@ -12,9 +12,7 @@ static __global__ void act_kernel(act_args a, int w)
         return;
     w = w && i + 4 <= a.n;
     x = load4(a.x + i, a.n - i, w);
-    x = make_float4(act_value(a.act, x.x), act_value(a.act, x.y), act_value(a.act, x.z),
-                    act_value(a.act, x.w));
-    store4(a.y + i, x, a.n - i, w);
+    store4(a.y + i, act_value4(a.act, x), a.n - i, w);
 }
 
 int cuda_act(const struct act_args *a)
@@ -39,8 +37,7 @@ static __global__ void act_backward_kernel(act_backward_args a, long n, int w)
     g = load4(a.dy + i, n - i, w);
     if (a.act != ACT_NONE) {
         x = load4(a.x + i, n - i, w);
-        g = g * make_float4(act_slope(a.act, x.x), act_slope(a.act, x.y),
-                            act_slope(a.act, x.z), act_slope(a.act, x.w));
+        g = g * act_slope4(a.act, x);
     }
     store4(a.dx + i, g, n - i, w);
 }
@@ -64,18 +61,6 @@ int cuda_act_backward(const struct act_backward_args *a)
     if (!rc && a->dbias)
         rc = columns_add(a->dx, a->N, a->D, a->dbias);
     return rc;
-}
-
-static GPU_INLINE float4 act_value4(int act, float4 x)
-{
-    return make_float4(act_value(act, x.x), act_value(act, x.y), act_value(act, x.z),
-                       act_value(act, x.w));
-}
-
-static GPU_INLINE float4 act_slope4(int act, float4 x)
-{
-    return make_float4(act_slope(act, x.x), act_slope(act, x.y), act_slope(act, x.z),
-                       act_slope(act, x.w));
 }
 
 static __global__ void glu_kernel(glu_args a, int w)

@@ -1,53 +1,66 @@
-/* Sums down columns (columns.h). A block takes 32 columns of one chunk of rows: eight lanes
- * of rows each, added in lane order through shared memory. */
+/* Sums down columns (columns.h). A block takes 32 columns of one chunk of rows: eight
+ * groups of four columns, 32 lanes of rows each, added in lane order through shared memory.
+ */
 #include "kernels/cuda/columns.h"
 
 #include "kernels/cuda/common.h"
 
 enum { COLUMNS = 32, LANES = BLOCK / COLUMNS, CHUNK = 128 };
+enum { GROUPS = COLUMNS / 4, ROWS = BLOCK / GROUPS };
 
 struct column_sums {
-    const float *x;               /* (N,D): rows of `heads` to a stride of ld */
+    const float *x;               /* (N,D) */
     const float *s, *mean, *rstd; /* norm: what x is multiplied with, or NULL */
-    long N, D, heads, ld;
+    long N, D;
     const float *pre; /* (N,D), not NULL: x times act'(pre) is summed, and stored to dx */
-    int act;
+    int act, w;
     float *dx;            /* may be x */
     float *plain, *times; /* (chunks, D) partial sums, or NULL */
 };
 
+/* The lanes of each column in order; by one warp, a column a thread. */
+static GPU_INLINE void add_lanes(const float4 (*part)[GROUPS], long D, float *out)
+{
+    long c = (long)blockIdx.x * COLUMNS + threadIdx.x;
+    const float *from = (const float *)part + threadIdx.x;
+    float sum = from[0];
+
+    for (int i = 1; i < ROWS; i++)
+        sum += from[i * COLUMNS];
+    if (c < D)
+        out[blockIdx.y * D + c] = sum;
+}
+
 static __global__ void partial_sums(column_sums p)
 {
-    __shared__ float part[2][LANES][COLUMNS];
-    int tx = threadIdx.x % COLUMNS, ty = threadIdx.x / COLUMNS;
-    long c = (long)blockIdx.x * COLUMNS + tx, first = (long)blockIdx.y * CHUNK;
-    long last = min(p.N, first + CHUNK);
-    float plain = 0, times = 0;
+    __shared__ float4 part[2][ROWS][GROUPS];
+    int tx = threadIdx.x % GROUPS, ty = threadIdx.x / GROUPS;
+    long c = (long)blockIdx.x * COLUMNS + 4 * tx, first = (long)blockIdx.y * CHUNK;
+    long last = min(p.N, first + CHUNK), left = p.D - c;
+    float4 plain = make_float4(0, 0, 0, 0), times = plain;
 
-    for (long r = first + ty; r < last && c < p.D; r += LANES) {
-        float x = p.x[r / p.heads * p.ld + r % p.heads * p.D + c];
+    for (long r = first + ty; r < last && left > 0; r += ROWS) {
+        float4 x = load4(p.x + r * p.D + c, left, p.w);
 
         if (p.pre) {
-            x *= act_slope(p.act, p.pre[r * p.D + c]);
-            p.dx[r * p.D + c] = x;
+            x = x * act_slope4(p.act, load4(p.pre + r * p.D + c, left, p.w));
+            store4(p.dx + r * p.D + c, x, left, p.w);
         }
-        plain += x;
+        plain = plain + x;
         if (p.s)
-            times += x * ((p.s[r * p.D + c] - (p.mean ? p.mean[r] : 0)) * p.rstd[r]);
+            times = times +
+                    x * ((load4(p.s + r * p.D + c, left, p.w) - (p.mean ? p.mean[r] : 0)) *
+                         p.rstd[r]);
     }
     part[0][ty][tx] = plain;
     part[1][ty][tx] = times;
     __syncthreads();
-    if (ty || c >= p.D)
+    if (threadIdx.x >= COLUMNS)
         return;
-    for (int i = 1; i < LANES; i++) {
-        plain += part[0][i][tx];
-        times += part[1][i][tx];
-    }
     if (p.plain)
-        p.plain[blockIdx.y * p.D + c] = plain;
+        add_lanes(part[0], p.D, p.plain);
     if (p.times)
-        p.times[blockIdx.y * p.D + c] = times;
+        add_lanes(part[1], p.D, p.times);
 }
 
 /* A block takes 32 columns; lane y of eight adds chunks y, y + 8, ... */
@@ -84,6 +97,7 @@ static int sum_columns(column_sums p, float *plain, float *times)
 
     if (!p.N || !p.D || (!plain && !times))
         return 0;
+    p.w = wide(p.D, p.x, p.s, p.pre, p.dx);
     if (chunks > 65535)
         return op_fail(ERR_UNSUPPORTED, "%ld rows in one operator", p.N);
     partial = (float *)cuda_scratch((size_t)(2 * chunks * p.D) * sizeof *partial);
@@ -107,8 +121,7 @@ int columns_add(const float *x, long N, long D, float *out)
 
     p.x = x;
     p.N = N;
-    p.D = p.ld = D;
-    p.heads = 1;
+    p.D = D;
     return sum_columns(p, out, nullptr);
 }
 
@@ -121,8 +134,7 @@ int columns_act(const struct act_backward_args *a)
     p.act = a->act;
     p.dx = a->dx;
     p.N = a->N;
-    p.D = p.ld = a->D;
-    p.heads = 1;
+    p.D = a->D;
     return sum_columns(p, a->dbias, nullptr);
 }
 
@@ -135,21 +147,6 @@ int columns_norm(const struct norm_backward_args *a)
     p.mean = a->kind == NORM_LAYER ? a->mean : nullptr;
     p.rstd = a->rstd;
     p.N = a->N;
-    p.D = p.ld = a->D;
-    p.heads = 1;
+    p.D = a->D;
     return sum_columns(p, a->db, a->dw);
-}
-
-int columns_head_norm(const struct head_norm_backward_args *a)
-{
-    column_sums p = {};
-
-    p.x = a->dx;
-    p.s = a->saved;
-    p.rstd = a->rstd;
-    p.N = a->T * a->heads;
-    p.D = a->d;
-    p.heads = a->heads;
-    p.ld = a->ld;
-    return sum_columns(p, nullptr, a->dw);
 }

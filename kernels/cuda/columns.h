@@ -20,7 +20,4 @@ int columns_finish(const float *partial, long chunks, long D, float *out);
  * NULL. */
 int columns_norm(const struct norm_backward_args *a);
 
-/* dw (d) += sum over tokens and heads of dx * saved * rstd. */
-int columns_head_norm(const struct head_norm_backward_args *a);
-
 #endif

@@ -67,6 +67,21 @@ GPU_INLINE float4 operator*(float4 a, float4 b)
     return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w);
 }
 
+GPU_INLINE float4 operator-(float4 a, float4 b)
+{
+    return make_float4(a.x - b.x, a.y - b.y, a.z - b.z, a.w - b.w);
+}
+
+GPU_INLINE float4 operator-(float4 a, float m)
+{
+    return make_float4(a.x - m, a.y - m, a.z - m, a.w - m);
+}
+
+GPU_INLINE float4 operator*(float4 a, float f)
+{
+    return make_float4(a.x * f, a.y * f, a.z * f, a.w * f);
+}
+
 /* ---- activations ---- */
 
 GPU_INLINE float gelu_erf(float x)
@@ -123,6 +138,18 @@ GPU_INLINE float act_slope(int act, float x)
     default:
         return 1;
     }
+}
+
+GPU_INLINE float4 act_value4(int act, float4 x)
+{
+    return make_float4(act_value(act, x.x), act_value(act, x.y), act_value(act, x.z),
+                       act_value(act, x.w));
+}
+
+GPU_INLINE float4 act_slope4(int act, float4 x)
+{
+    return make_float4(act_slope(act, x.x), act_slope(act, x.y), act_slope(act, x.z),
+                       act_slope(act, x.w));
 }
 
 /* ---- dropout ---- */

@@ -131,16 +131,6 @@ static __global__ void norm_backward_kernel(norm_backward_args a, keep k, int w)
     }
 }
 
-static GPU_INLINE float4 operator-(float4 a, float m)
-{
-    return make_float4(a.x - m, a.y - m, a.z - m, a.w - m);
-}
-
-static GPU_INLINE float4 operator*(float4 a, float f)
-{
-    return make_float4(a.x * f, a.y * f, a.z * f, a.w * f);
-}
-
 static GPU_INLINE float sum4(float4 v)
 {
     return v.x + v.y + v.z + v.w;
@@ -254,24 +244,48 @@ int cuda_norm_backward(const struct norm_backward_args *a)
     return cuda_launched("norm_backward");
 }
 
-/* A warp a head. */
-static __global__ void head_norm_kernel(head_norm_args a)
+/* Heads go to HEAD_COLUMNS columns, as in attention; a warp a head. */
+enum { HEAD_COLUMNS = 256, HEAD_GROUPS = HEAD_COLUMNS / 4 / WARP };
+
+static GPU_INLINE float *head_at(float *x, long ld, int heads, int d, long r)
+{
+    return x + r / heads * ld + r % heads * d;
+}
+
+static __global__ void head_norm_kernel(head_norm_args a, int w)
 {
     long r = (long)blockIdx.x * BLOCK_WARPS + threadIdx.x / WARP;
-    float *x = a.x + r / a.heads * a.ld + r % a.heads * a.d, *saved = a.saved + r * a.d;
-    float square = 0, rstd;
+    int lane = threadIdx.x % WARP;
+    float *x = head_at(a.x, a.ld, a.heads, a.d, r), square = 0, rstd;
+    float4 v[HEAD_GROUPS];
 
     if (r >= a.T * a.heads)
         return;
-    for (int c = threadIdx.x % WARP; c < a.d; c += WARP) {
-        saved[c] = x[c];
-        square += x[c] * x[c];
+#pragma unroll
+    for (int j = 0; j < HEAD_GROUPS; j++) {
+        int c = 4 * (lane + j * WARP), left = a.d - c;
+
+        v[j] = load4(x + c, left, w && left > 0);
+        store4(a.saved + r * a.d + c, v[j], left, w && left > 0);
+        square += sum4(v[j] * v[j]);
     }
     rstd = 1 / sqrtf(warp_sum(square) / (float)a.d + a.eps);
-    for (int c = threadIdx.x % WARP; c < a.d; c += WARP)
-        x[c] = saved[c] * rstd * a.w[c];
-    if (threadIdx.x % WARP == 0)
+#pragma unroll
+    for (int j = 0; j < HEAD_GROUPS; j++) {
+        int c = 4 * (lane + j * WARP), left = a.d - c;
+
+        store4(x + c, v[j] * rstd * load4(a.w + c, left, w && left > 0), left,
+               w && left > 0);
+    }
+    if (lane == 0)
         a.rstd[r] = rstd;
+}
+
+static int heads_fit(int d)
+{
+    if (d <= HEAD_COLUMNS)
+        return 0;
+    return op_fail(ERR_UNSUPPORTED, "norm of heads of %d, more than %d", d, HEAD_COLUMNS);
 }
 
 int cuda_head_norm(const struct head_norm_args *a)
@@ -279,40 +293,77 @@ int cuda_head_norm(const struct head_norm_args *a)
     long rows = a->T * a->heads;
     int rc = cuda_ready();
 
+    if (!rc)
+        rc = heads_fit(a->d);
     if (rc || !rows)
         return rc;
     LAUNCH(head_norm_kernel, dim3(blocks(rows, BLOCK_WARPS)), dim3(BLOCK), 0, cuda_stream(),
-           *a);
+           *a, wide(a->d | a->ld, a->x, a->w, a->saved));
     return cuda_launched("head_norm");
 }
 
-static __global__ void head_norm_backward_kernel(head_norm_backward_args a)
+/* As norm_strip_kernel: a block takes STRIP heads; its sums for dw go to dw[block]. */
+static __global__ void head_norm_strip_kernel(head_norm_backward_args a, int w, float *dw)
 {
-    long r = (long)blockIdx.x * BLOCK_WARPS + threadIdx.x / WARP;
-    float *dx = a.dx + r / a.heads * a.ld + r % a.heads * a.d, rstd, mgu = 0;
-    const float *saved = a.saved + r * a.d;
+    __shared__ float4 part[HEAD_COLUMNS / 4];
+    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    long first = (long)blockIdx.x * STRIP, last = min(a.T * a.heads, first + STRIP);
+    float4 sw[HEAD_GROUPS];
 
-    if (r >= a.T * a.heads)
-        return;
-    rstd = a.rstd[r];
-    for (int c = threadIdx.x % WARP; c < a.d; c += WARP)
-        mgu += dx[c] * a.w[c] * (saved[c] * rstd);
-    mgu = warp_sum(mgu) / (float)a.d;
-    for (int c = threadIdx.x % WARP; c < a.d; c += WARP)
-        dx[c] = rstd * (dx[c] * a.w[c] - saved[c] * rstd * mgu);
+#pragma unroll
+    for (int j = 0; j < HEAD_GROUPS; j++)
+        sw[j] = make_float4(0, 0, 0, 0);
+    for (long r = first + warp; r < last; r += BLOCK_WARPS) {
+        float *dx = head_at(a.dx, a.ld, a.heads, a.d, r), rstd = a.rstd[r], mgu = 0;
+        float4 g[HEAD_GROUPS], u[HEAD_GROUPS];
+
+#pragma unroll
+        for (int j = 0; j < HEAD_GROUPS; j++) {
+            int c = 4 * (lane + j * WARP), left = a.d - c;
+
+            g[j] = load4(dx + c, left, w && left > 0);
+            u[j] = load4(a.saved + r * a.d + c, left, w && left > 0) * rstd;
+            sw[j] = sw[j] + g[j] * u[j];
+            g[j] = g[j] * load4(a.w + c, left, w && left > 0);
+            mgu += sum4(g[j] * u[j]);
+        }
+        mgu = warp_sum(mgu) / (float)a.d;
+#pragma unroll
+        for (int j = 0; j < HEAD_GROUPS; j++) {
+            int c = 4 * (lane + j * WARP), left = a.d - c;
+
+            store4(dx + c, (g[j] + u[j] * -mgu) * rstd, left, w && left > 0);
+        }
+    }
+    for (int i = 0; i < BLOCK_WARPS; i++) {
+#pragma unroll
+        for (int j = 0; j < HEAD_GROUPS; j++)
+            if (warp == i) {
+                int c = lane + j * WARP;
+
+                part[c] = i ? part[c] + sw[j] : sw[j];
+            }
+        __syncthreads();
+    }
+    if (dw && 4 * (int)threadIdx.x < a.d)
+        store4(dw + blockIdx.x * (long)a.d + 4 * threadIdx.x, part[threadIdx.x],
+               a.d - 4 * (int)threadIdx.x, a.d % 4 == 0);
 }
 
 int cuda_head_norm_backward(const struct head_norm_backward_args *a)
 {
-    long rows = a->T * a->heads;
+    long rows = a->T * a->heads, strips = (rows + STRIP - 1) / STRIP;
     int rc = cuda_ready();
+    float *dw = nullptr;
 
+    if (!rc)
+        rc = heads_fit(a->d);
     if (rc || !rows)
         return rc;
-    rc = columns_head_norm(a); /* first: dx is overwritten */
-    if (rc)
-        return rc;
-    LAUNCH(head_norm_backward_kernel, dim3(blocks(rows, BLOCK_WARPS)), dim3(BLOCK), 0,
-           cuda_stream(), *a);
-    return cuda_launched("head_norm_backward");
+    if (a->dw && !(dw = (float *)cuda_scratch((size_t)(strips * a->d) * sizeof *dw)))
+        return ERR_NOMEM;
+    LAUNCH(head_norm_strip_kernel, dim3((unsigned)strips), dim3(BLOCK), 0, cuda_stream(),
+           *a, wide(a->d | a->ld, a->dx, a->w, a->saved), dw);
+    rc = cuda_launched("head_norm_backward");
+    return rc || !dw ? rc : columns_finish(dw, strips, a->d, a->dw);
 }

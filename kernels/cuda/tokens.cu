@@ -72,37 +72,56 @@ int cuda_embedding_backward(const struct embedding_backward_args *a)
 }
 
 /* Far positions: the angle in double, brought below one turn, then in float. */
-static __global__ void rotary_kernel(rotary_args a)
+static GPU_INLINE float2 rotary_at(const rotary_args &a, uint32_t position, int i)
 {
-    int half = a.rot / 2;
-    long n = (long)blockIdx.x * BLOCK + threadIdx.x, i = n % half;
-    long h = n / half % a.heads, t = n / half / a.heads;
-    float *x, u, v, c, s;
-    double angle;
+    double angle = i < a.rot / 2 ? (double)position * a.freq[i] : 0;
+    float s, c;
+
+    angle -= 6.283185307179586 * floor(angle * 0.15915494309189535);
+    sincosf((float)angle, &s, &c);
+    return make_float2(c, a.inverse ? -s : s);
+}
+
+/* Four numbers of a head's first half and their partners in the second; interleaved, where
+ * neighbours are partners, two pairs. */
+static __global__ void rotary_kernel(rotary_args a, int w)
+{
+    int half = a.rot / 2, each = a.interleaved ? 2 : 4, groups = (half + each - 1) / each;
+    long n = (long)blockIdx.x * BLOCK + threadIdx.x;
+    int i = (int)(n % groups) * each;
+    long h = n / groups % a.heads, t = n / groups / a.heads;
+    float *x = a.x + t * a.ld + h * a.d + (a.interleaved ? 2 * i : i);
+    float4 u, v, c, s;
+    float2 r[4];
 
     if (t >= a.T)
         return;
-    x = a.x + t * a.ld + h * a.d;
-    x += a.interleaved ? 2 * i : i;
-    half = a.interleaved ? 1 : half;
-    angle = (double)a.position[t] * a.freq[i];
-    angle -= 6.283185307179586 * floor(angle * 0.15915494309189535);
-    sincosf((float)angle, &s, &c);
-    s = a.inverse ? -s : s;
-    u = x[0];
-    v = x[half];
-    x[0] = u * c - v * s;
-    x[half] = u * s + v * c;
+    for (int j = 0; j < each; j++)
+        r[j] = rotary_at(a, a.position[t], i + j);
+    if (a.interleaved) {
+        u = load4(x, a.rot - 2 * i, w);
+        v = make_float4(u.x * r[0].x - u.y * r[0].y, u.x * r[0].y + u.y * r[0].x,
+                        u.z * r[1].x - u.w * r[1].y, u.z * r[1].y + u.w * r[1].x);
+        store4(x, v, a.rot - 2 * i, w);
+        return;
+    }
+    c = make_float4(r[0].x, r[1].x, r[2].x, r[3].x);
+    s = make_float4(r[0].y, r[1].y, r[2].y, r[3].y);
+    u = load4(x, half - i, w);
+    v = load4(x + half, half - i, w);
+    store4(x, u * c - v * s, half - i, w);
+    store4(x + half, u * s + v * c, half - i, w);
 }
 
 int cuda_rotary(const struct rotary_args *a)
 {
-    long n = a->T * a->heads * (a->rot / 2);
-    int rc = cuda_ready();
+    int half = a->rot / 2, each = a->interleaved ? 2 : 4, rc = cuda_ready();
+    long n = a->T * a->heads * ((half + each - 1) / each);
 
     if (rc || !n)
         return rc;
-    LAUNCH(rotary_kernel, dim3(blocks(n, BLOCK)), dim3(BLOCK), 0, cuda_stream(), *a);
+    LAUNCH(rotary_kernel, dim3(blocks(n, BLOCK)), dim3(BLOCK), 0, cuda_stream(), *a,
+           half % each == 0 && wide(a->d | a->ld, a->x));
     return cuda_launched("rotary");
 }
 

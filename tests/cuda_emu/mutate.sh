@@ -135,10 +135,12 @@ plain|norm.cu|norm|1|if (left > 1)|
 race|norm.cu|norm|1|__syncthreads();|
 plain|norm.cu|norm|1|mgu += sum4(g[j] * u[j])|mgu += sum4(g[j])
 plain|norm.cu|norm|1|i ? part[1][c] + sb[j] : sb[j]|sb[j]
+plain|norm.cu|norm|1|i ? part[c] + sw[j] : sw[j]|sw[j]
+race|norm.cu|norm|2|__syncthreads();|
 plain|columns.cu|norm|1|r < last|r < p.N
-plain|columns.cu|act|1|x *= act_slope|x += act_slope
+plain|columns.cu|act|1|x * act_slope4|x + act_slope4
 plain|columns.cu|norm|1|i += LANES|i += 2 * LANES
-plain|tokens.cu|tokens|1|s = a.inverse ? -s : s|s = +s
+plain|tokens.cu|tokens|1|a.inverse ? -s : s|s
 plain|loss.cu|loss|1|top = block_max(r.top, part)|top = warp_max(r.top)
 plain|loss.cu|logprob|1|r.weighted = block_sum(r.weighted, part);|
 plain|loss.cu|logprob|1|raise(before, r.top);|

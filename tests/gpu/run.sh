@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything about the CUDA back end that only a GPU can show, in one call: builds the
-# plug-in for this GPU, tests the inline PTX and every operator on it, trains a tiny job
-# where the whole of Hone can be built, and prints a table of speeds.
+# plug-in for this GPU, tests the inline PTX and every operator on it, and V100's attention
+# assembled for it; trains a tiny job, and two ranks that share the GPU, where the whole of
+# Hone can be built; and prints a table of speeds.
 #
 #   tests/gpu/run.sh [BUILD_FOLDER]       default: build/gpu
 #   EMULATE=1 tests/gpu/run.sh            the same on the CPU, tiny: proves this script
@@ -21,8 +22,10 @@ jobs=$(nproc)
 export HONE_CUDA_PLUGIN=$build/hone-cuda.so HONE_TEST_BACKEND=cuda
 
 check() { # seconds, name, command...: one line
-    local limit=$1 name=$2 from=$SECONDS status=0
+    local limit=$1 name=$2 from=$SECONDS status=0 left=$((430 - SECONDS + began))
     shift 2
+    [ -z "$emulate" ] || limit=$((limit * 5)) left=$limit # on a machine of any speed
+    limit=$((limit < left ? limit : left < 1 ? 1 : left))
     timeout "$limit" "$@" >"$build/log" 2>&1 || status=$?
     if [ $status = 0 ]; then
         printf 'ok      %-44s %4d s\n' "$name" $((SECONDS - from))
@@ -59,6 +62,7 @@ if [ -n "$emulate" ]; then
     export CC1=$CU EMU_SEED=2 HONE_CUDA_TUNE=8
     extra=(tests/cuda_emu/*.cc)
     libraries=(-lpthread -ldl -lm)
+    export HONE_NCCL=$HONE_CUDA_PLUGIN
     tiny=--tiny
 else
     export CU="$nvcc -std=c++17 -O3 -lineinfo -arch=sm_$arch -D_GNU_SOURCE -I. -Xcompiler -fPIC,-fvisibility=hidden"
@@ -86,6 +90,19 @@ build_all() {
                 -o "$build/op_$op" || return 1
         done
 }
+# V100's attention: sm_70's form of these files, assembled for this chip.
+volta=(kernels/cuda/flash.cu kernels/cuda/flash_backward.cu kernels/cuda/device.c)
+build_volta() {
+    local build=$build/volta CU=${CU/-arch=sm_$arch/-gencode arch=compute_75,code=sm_$arch}
+    local rest=() source
+    export CU="$CU -DHONE_CUDA_AS=70" HOST="$HOST -DHONE_CUDA_AS=70"
+    mkdir -p "$build/o"
+    compile "${volta[@]}" || return 1
+    for source in "${plugin[@]}"; do
+        [[ " ${volta[*]} " = *" $source "* ]] || rest+=("${build%/volta}/o/${source//\//_}.o")
+    done
+    g++ -shared $(objects "${volta[@]}") "${rest[@]}" "${libraries[@]}" -o "$build/hone-cuda.so"
+}
 export -f compile build_all objects 2>/dev/null
 from=$SECONDS
 if build_all >"$build/log" 2>&1; then
@@ -106,10 +123,34 @@ if command -v compute-sanitizer >/dev/null && [ -z "$emulate" ]; then
     done
 fi
 
+if [ -n "$emulate" ]; then
+    check 60 "V100's attention" env EMU_CAPABILITY=70 "$build/op_attention"
+elif (build_volta) >"$build/log" 2>&1; then
+    check 60 "V100's attention" env HONE_CUDA_PLUGIN="$build/volta/hone-cuda.so" \
+        "$build/op_attention"
+else
+    check 1 "build of V100's attention" sh -c "tail -n 6 '$build/log'; exit 1"
+fi
+
+# Two ranks on one GPU: NCCL takes them for two hosts (slow: for the result alone).
+cat >"$build/two_ranks" <<'SCRIPT'
+set -e
+build=$1 run=$2
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 HONE_LOCAL_RANK=0
+export NCCL_NET=Socket NCCL_SOCKET_IFNAME=lo NCCL_MNNVL_ENABLE=0
+mpirun --oversubscribe -np 2 bash -c 'NCCL_HOSTID=hone-$OMPI_COMM_WORLD_RANK exec "$@"' ranks \
+    "$build/hone/bin/hone-worker" "$build/job/job.yaml" --out "$build/job/$run" --stage sft \
+    --set resources.device=cuda 2>&1 | tee "$build/said"
+grep -q 'sums over 2 devices by NCCL' "$build/said"
+SCRIPT
+
 # The whole of Hone, where its libraries are there.
 if cmake -S . -B "$build/hone" -G Ninja -DHONE_CUDA=OFF -DBUILD_TESTING=OFF >"$build/log" 2>&1 &&
     command -v python3 >/dev/null; then
-    check 120 "build hone-worker" cmake --build "$build/hone" --target hone-worker
+    check 240 "build hone-worker" cmake --build "$build/hone" --target hone-worker
+    cmake --build "$build/hone" --target hone-mpi >"$build/log" 2>&1 || true # without MPI: none
+fi
+if [ -x "$build/hone/bin/hone-worker" ]; then
     rm -rf "$build/job"
     mkdir "$build/job"
     python3 tests/e2e/make_tiny.py "$build/job" --rows 40
@@ -119,6 +160,15 @@ if cmake -S . -B "$build/hone" -G Ninja -DHONE_CUDA=OFF -DBUILD_TESTING=OFF >"$b
     done
     check 5 "two runs, the same bits" cmp "$build/job/one/ppo/final/model.safetensors" \
         "$build/job/two/ppo/final/model.safetensors"
+    if command -v mpirun >/dev/null && [ -e "$build/hone/lib/hone/hone-mpi.so" ]; then
+        for run in ranks again; do
+            check 90 "two ranks on one GPU: $run" bash "$build/two_ranks" "$build" $run
+        done
+        check 5 "two ranks, the same bits" cmp "$build/job/ranks/sft/final/model.safetensors" \
+            "$build/job/again/sft/final/model.safetensors"
+    else
+        echo "skipped  two ranks on one GPU: there is no MPI"
+    fi
 else
     echo "skipped  a whole job: Hone's libraries (deploy/packages.sh) are not installed"
 fi

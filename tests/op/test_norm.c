@@ -193,7 +193,8 @@ static void run_heads(const struct backend *be, const void *shape, struct record
 static void test_heads_against_reference(void **state)
 {
     static const struct head_shape shapes[] = {
-        {1, 1, 1, 0}, {5, 3, 12, 7}, {70, 4, 12, 24}, {33, 40, 16, 5}, {90, 2, 128, 64}};
+        {1, 1, 1, 0},     {5, 3, 12, 7},  {70, 4, 12, 24}, {33, 40, 16, 5},
+        {90, 2, 128, 64}, {9, 3, 200, 0}, {7, 2, 255, 1}};
 
     (void)state;
     for (long i = 0; i < COUNT(shapes); i++)
