@@ -189,7 +189,7 @@ expect 2 "$bin/honed" backup copy.db
 echo "a worker that hangs is named, ended and started again"
 expect 0 "$hone" submit job.yaml "${long[@]}" --out five
 await "five/sft/checkpoint-*"
-kill -STOP "$(workers sft)"
+kill -STOP "$(workers "--stage sft")"
 await_state 6 done 90
 same whole five
 "$hone" watch 6 --after 0 --json >events.5

@@ -4,85 +4,25 @@
 # the daemon is down; a rank is stopped or killed under its eyes. Every job ends in the bits
 # of an undisturbed run, each point is told once, and no process is left. What is lost is
 # named, with host, rank, process, step and phase; what each loss may cost is bounded.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-bin=${HONE_BIN:?the folder of hone, honed and hone-worker}
-for program in hone honed hone-worker; do
-    [ -x "$bin/$program" ] || { echo "skipped: $bin/$program is not built"; exit 77; }
-done
-[ -e "$bin/../lib/hone/hone-mpi.so" ] || { echo "skipped: built without MPI"; exit 77; }
-for tool in python3 mpirun; do
-    command -v $tool >/dev/null || { echo "skipped: there is no $tool"; exit 77; }
-done
-
-dir=$(mktemp -d /tmp/hone-e2e-XXXXXX)
-honed=""
-tidy() {
-    [ -z "$honed" ] || kill -KILL "$honed" 2>/dev/null || true
-    for pid in $(group all); do kill -KILL "$pid" 2>/dev/null || true; done
-    rm -rf "$dir"
-}
-trap tidy EXIT
-export TMPDIR=$dir XDG_STATE_HOME=$dir/state XDG_CONFIG_HOME=$dir/config
-unset XDG_RUNTIME_DIR HONE_TO
+. "$(dirname "$0")/common.sh"
+need_mpi
 python3 "$here/make_tiny.py" "$dir"
-cd "$dir"
-hone=$bin/hone
 two=(--set resources.workers=2 --set resources.threads=1 --set stages.sft.epochs=60
     --set stages.rm.epochs=3 --set stages.ppo.epochs=3 --set stages.sft.checkpoint_every=50)
 
-fail() {
-    echo "FAILED: $*"
-    for f in out err; do [ ! -s $f ] || { echo "  $f:"; tail -8 $f | sed 's/^/  | /'; }; done
-    tail -25 honed.log | sed 's/^/  honed: /'
-    exit 1
-}
-group() { # process ids: mpirun | rank | all, of our jobs
-    python3 - "$dir" "$1" <<'PY'
-import glob, sys
-where, what = f"hone-worker {sys.argv[1]}/", sys.argv[2]
-for path in glob.glob("/proc/[0-9]*/cmdline"):
-    try:
-        words = open(path, "rb").read().decode(errors="replace").split("\0")
-    except OSError:
-        continue
-    name = words[0].rsplit("/", 1)[-1]
-    if where in " ".join(words) and (what == "all" or
-            name == {"rank": "hone-worker", "mpirun": "mpirun"}[what]):
-        print(path.split("/")[2])
-PY
-}
-state() { "$hone" show "$1" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["state"])'; }
-start_honed() {
-    "$bin/honed" "$@" 2>>honed.log &
-    honed=$!
-    for _ in $(seq 500); do
-        "$hone" ps >/dev/null 2>&1 && return
-        sleep 0.02
+group() { # process ids: mpirun | rank
+    local pid name
+    for pid in $(workers); do
+        { read -r -d '' name <"/proc/$pid/cmdline"; } 2>/dev/null || continue
+        case $1:${name##*/} in rank:hone-worker | mpirun:mpirun) echo "$pid" ;; esac
     done
-    fail "honed does not start"
-}
-kill_honed() {
-    kill -KILL "$honed"
-    wait "$honed" 2>/dev/null || true
-    honed=""
-}
-submit() { # RUN [arguments]: its number in $job
-    "$hone" submit job.yaml "${two[@]}" "${@:2}" --out "$1" --json >out 2>err || fail "submit"
-    job=$(python3 -c 'import json; print(json.load(open("out"))["job"]["id"])')
-}
-await() { # SECONDS COMMAND...
-    for _ in $(seq $(($1 * 20))); do
-        "${@:2}" && return
-        sleep 0.05
-    done
-    fail "in vain for $1 s: ${*:2}"
+    return 0
 }
 saved() { compgen -G "$1/sft/checkpoint-*/manifest.json" >/dev/null; }
 ranks_run() { [ "$(group rank | wc -l)" = 2 ]; }
-nobody() { [ -z "$(group all)" ]; }
+nobody() { [ -z "$(workers)" ]; }
 same() { # RUN: as the undisturbed one; its events, each once
-    await 120 ended "$job"
+    within 120 ended "$job"
     [ "$(state "$job")" = done ] || fail "job $job is $(state "$job")"
     nobody || fail "a process is left"
     for stage in sft rm ppo; do
@@ -103,15 +43,14 @@ for stage in ("sft", "rm", "ppo"):
     assert set(want) <= set(got), (stage, "a point is missing")
 PY
 }
-ended() { case $(state "$1") in done | failed | stopped) return 0 ;; esac; return 1; }
 noted() { grep -qE -- "$1" honed.log || fail "\"$1\" is no event"; }
 
 "$hone" run job.yaml "${two[@]}" --out whole >out 2>err || fail "the undisturbed run"
 start_honed
 
 echo "a restarted daemon adopts mpirun"
-submit adopt
-await 60 saved adopt
+submit adopt "${two[@]}"
+within 60 saved adopt
 before=$(group mpirun)
 kill_honed
 start_honed
@@ -123,8 +62,8 @@ same adopt
 
 echo "the daemon dies while the group starts"
 for wait in 0 0.4; do
-    submit "start-$wait"
-    await 20 test -n "$(group mpirun)" || true
+    submit "start-$wait" "${two[@]}"
+    within 20 test -n "$(group mpirun)" || true
     sleep $wait
     kill_honed
     start_honed
@@ -133,8 +72,8 @@ for wait in 0 0.4; do
 done
 
 echo "mpirun is killed while the daemon is down"
-submit orphans
-await 60 saved orphans
+submit orphans "${two[@]}"
+within 60 saved orphans
 victim=$(group mpirun)
 kill_honed
 kill -KILL "$victim" || fail "mpirun was gone already"
@@ -142,8 +81,8 @@ start_honed
 same orphans
 
 echo "a rank is stopped while the daemon is down"
-submit frozen
-await 60 saved frozen
+submit frozen "${two[@]}"
+within 60 saved frozen
 victim=$(group rank | tail -1)
 kill -STOP "$victim"
 kill_honed
@@ -153,8 +92,8 @@ same frozen
 noted "job $job: sft: .*restart 1 of"
 
 echo "a rank is stopped under its eyes: named, ended, started again"
-submit stopped
-await 60 saved stopped
+submit stopped "${two[@]}"
+within 60 saved stopped
 victim=$(group rank | tail -1)
 kill -STOP "$victim"
 since=$SECONDS
@@ -163,10 +102,10 @@ same stopped
 noted "job $job: sft: rank [01] on [^ ]* .*(pid|process) $victim.*step [0-9]+.*restart 1 of 3"
 
 echo "a rank that lags is named, and goes on"
-submit slow --set stages.sft.epochs=100000 --set stages.sft.log_every=1000 \
+submit slow "${two[@]}" --set stages.sft.epochs=100000 --set stages.sft.log_every=1000 \
     --set stages.sft.eval_every=100000 --set stages.sft.checkpoint_every=100000
-await 20 ranks_run
-await 60 eval '[ "$("$hone" show "$job" --json |
+within 20 ranks_run
+within 60 eval '[ "$("$hone" show "$job" --json |
     python3 -c "import json,sys; print(json.load(sys.stdin)[\"stages\"][0].get(\"progress\", {}).get(\"phase\"))")" = train ]'
 victim=$(group rank | tail -1)
 python3 - "$victim" <<'PY' || fail "the rank that lags has ended"
@@ -185,15 +124,15 @@ kill $watch
 grep -qE "rank [01] on [^ ]* \(pid $victim\) lags: the others waited for it [0-9]+ % of 20 s" events ||
     fail "it is no event"
 "$hone" cancel "$job" --now >/dev/null
-await 30 ended "$job"
+within 30 ended "$job"
 
 echo "ranks that are killed, or crash, at every start: their budget, and no more"
 for loss in "KILL 2" "SEGV 3"; do
     read -r signal budget <<<"$loss"
     kill_honed
     HONE_FAULT=step:3:$signal start_honed # without getting further than before
-    submit "budget-$signal" --set stages.sft.checkpoint_every=100000
-    await 100 ended "$job"
+    submit "budget-$signal" "${two[@]}" --set stages.sft.checkpoint_every=100000
+    within 100 ended "$job"
     [ "$(state "$job")" = failed ] || fail "job $job is $(state "$job")"
     noted "job $job: sft: .*restart $budget of $budget"
     [ "$("$hone" show "$job" --json | python3 -c 'import json,sys
@@ -207,13 +146,11 @@ echo "a configuration that is wrong at the start of the stage is not tried again
 cp job.yaml gone.yaml
 cp train.jsonl gone.jsonl
 sed -i 's/train.jsonl/gone.jsonl/' gone.yaml
-"$hone" submit gone.yaml "${two[@]}" --out gone --json >out 2>err || fail "submit"
+expect 0 "$hone" submit gone.yaml "${two[@]}" --out gone --json
 job=$(python3 -c 'import json; print(json.load(open("out"))["job"]["id"])')
 rm gone.jsonl
-if await 60 ended "$job" && [ "$(state "$job")" = failed ]; then
+if within 60 ended "$job" && [ "$(state "$job")" = failed ]; then
     ! grep -q "job $job: .*restart" honed.log || fail "wrong input was tried again"
 fi
-kill -TERM "$honed"
-wait "$honed" || fail "honed: exit status $?"
-honed=""
+end_honed
 echo "groups: all well"

@@ -2,28 +2,12 @@
 # Several ranks under the real mpirun with a tiny model: losses that do not depend on their
 # number, checkpoints that any number goes on from, ranks that are killed or stopped, and
 # what a user may do wrong.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-bin=${HONE_BIN:?the folder of hone, honed and hone-worker}
-[ -x "$bin/hone-worker" ] || { echo "skipped: $bin/hone-worker is not built"; exit 77; }
-[ -e "$bin/../lib/hone/hone-mpi.so" ] || { echo "skipped: built without MPI"; exit 77; }
-command -v mpirun >/dev/null || { echo "skipped: there is no mpirun"; exit 77; }
-
-dir=$(mktemp -d /tmp/hone-ranks-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
-export TMPDIR=$dir OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-unset XDG_RUNTIME_DIR
+. "$(dirname "$0")/common.sh"
+need_mpi
 python3 "$here/make_tiny.py" "$dir"
-cd "$dir"
 every=(--set resources.precision=f32
     --set stages.sft.log_every=1 --set stages.rm.log_every=1 --set stages.ppo.log_every=1
     --set stages.sft.dropout=0.1 --set stages.rm.dropout=0.1 --set stages.ppo.dropout=0.1)
-
-fail() {
-    echo "FAILED: $*"
-    [ -f err ] && sed 's/^/  | /' err
-    exit 1
-}
 
 # ranks N ARGUMENT...: hone-worker on N ranks; what it said is in err.
 ranks() {
@@ -33,15 +17,6 @@ ranks() {
         "$bin/hone-worker" "$@" >out 2>err
 }
 
-# expect STATUS COMMAND...
-expect() {
-    local want=$1 got=0
-    shift
-    "$@" || got=$?
-    [ "$got" = "$want" ] || fail "exit status $got, not $want: $*"
-}
-
-says() { grep -qF -- "$1" err || fail "\"$1\" was not said"; }
 says_once() { [ "$(grep -cF -- "$1" err)" = 1 ] || fail "\"$1\" was not said once"; }
 
 # same_losses A B STAGE: every step's loss agrees within 1e-6.

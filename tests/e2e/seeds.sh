@@ -75,10 +75,10 @@ long=(--set seeds=2 --set stages.sft.epochs=120)
 if [ "$(nproc)" -gt 1 ]; then
     await two/seed-1/sft/metrics.jsonl
     await two/seed-2/sft/metrics.jsonl
-    [ -n "$(workers seed-1/sft)" ] && [ -n "$(workers seed-2/sft)" ] || fail "not side by side"
+    [ -n "$(workers "--stage seed-1/sft")" ] && [ -n "$(workers "--stage seed-2/sft")" ] || fail "not side by side"
 fi
 await two/seed-2/sft/metrics.jsonl
-kill -KILL "$(workers seed-2/sft)"
+kill -KILL "$(workers "--stage seed-2/sft")"
 "$hone" ps >out
 grep -q '4 waiting, seed-1/sft \|5 waiting' out || fail "ps"
 await_state 1 done 180
