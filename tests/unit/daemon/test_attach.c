@@ -15,9 +15,7 @@
 #include "base/log.h"
 #include "daemon/attach.h"
 #include "daemon/auth.h"
-#include "proto/frame.h"
-#include "proto/message.h"
-#include "tests/quiet_io.h"
+#include "tests/unit/daemon/quiet_talk.h"
 #include "worker.pb-c.h"
 
 enum { STAGES_TOO_MANY = 65 };
@@ -86,33 +84,6 @@ static int tear_down(void **state)
 
 /* ---- talking ---- */
 
-static void say(const ProtobufCMessage *m)
-{
-    struct str out = {0};
-    struct err e;
-
-    assert_int_equal(message_frame(m, &out, &e), 0);
-    w.io.events->received(w.io.ctx, QUIET_ID, out.s, out.len);
-    str_fini(&out);
-}
-
-static ProtobufCMessage *answer(const ProtobufCMessageDescriptor *of)
-{
-    struct frame_reader in;
-    ProtobufCMessage *m;
-    const uint8_t *body;
-    size_t n;
-    struct err e;
-
-    frame_reader_init(&in, FRAME_CAP);
-    assert_int_equal(frame_feed(&in, str_get(&w.out), w.out.len, &e), 0);
-    assert_int_equal(frame_next(&in, &body, &n, &e), 1);
-    assert_int_equal(message_unpack(of, body, n, &m, &e), 0);
-    frame_reader_fini(&in);
-    str_clear(&w.out);
-    return m;
-}
-
 static void hang_up(void)
 {
     w.io.events->closed(w.io.ctx, QUIET_ID);
@@ -143,7 +114,6 @@ static Hone__V1__AttachRequest request(unsigned attempt)
 /* 0 and *out, or the status of the error. */
 static int attach(const Hone__V1__AttachRequest *a, const char *token, struct place *out)
 {
-    Hone__V1__Hello h = HONE__V1__HELLO__INIT;
     Hone__V1__Call c = HONE__V1__CALL__INIT;
     Hone__V1__AttachReply *reply;
     Hone__V1__Reply *r;
@@ -152,23 +122,16 @@ static int attach(const Hone__V1__AttachRequest *a, const char *token, struct pl
     struct err e;
     int status;
 
-    w.io.events->connected(w.io.ctx, QUIET_ID);
-    h.magic = PROTO_MAGIC;
-    h.version = PROTO_VERSION;
-    h.role = HONE__V1__ROLE__CLIENT;
-    h.token = (char *)(uintptr_t)token;
-    say(&h.base);
-    m = answer(&hone__v1__welcome__descriptor);
-    message_free(m);
+    assert_int_equal(quiet_enter(&w, token), 0);
     assert_int_equal(message_pack(&a->base, &body, &e), 0);
     c.id = 1;
     c.method = (char *)"Attach";
     c.has_request = 1;
     c.request.data = (uint8_t *)body.s;
     c.request.len = body.len;
-    say(&c.base);
+    quiet_say(&w, &c.base);
     str_fini(&body);
-    r = (Hone__V1__Reply *)answer(&hone__v1__reply__descriptor);
+    r = (Hone__V1__Reply *)quiet_answer(&w, &hone__v1__reply__descriptor);
     status = r->error ? (int)r->error->status : 0;
     if (!status) {
         assert_int_equal(message_unpack(&hone__v1__attach_reply__descriptor, r->body.data,
@@ -209,8 +172,8 @@ static int hello(const struct place *p, int stage, unsigned attempt, unsigned ra
     h.host = (char *)"n1";
     h.pid = 70;
     h.instance = 5;
-    say(&h.base);
-    welcome = (Hone__V1__Welcome *)answer(&hone__v1__welcome__descriptor);
+    quiet_say(&w, &h.base);
+    welcome = (Hone__V1__Welcome *)quiet_answer(&w, &hone__v1__welcome__descriptor);
     status = welcome->refused ? (int)welcome->refused->status : 0;
     *received = welcome->received;
     message_free(&welcome->base);
@@ -222,7 +185,7 @@ static int hello(const struct place *p, int stage, unsigned attempt, unsigned ra
 /* What is acknowledged. */
 static uint64_t acknowledged(void)
 {
-    Hone__V1__Down *down = (Hone__V1__Down *)answer(&hone__v1__down__descriptor);
+    Hone__V1__Down *down = (Hone__V1__Down *)quiet_answer(&w, &hone__v1__down__descriptor);
     uint64_t received = down->received;
 
     message_free(&down->base);
@@ -239,7 +202,7 @@ static uint64_t tell_metric(uint64_t seq, unsigned attempt, long step)
     up.metric = line;
     up.has_attempt = 1;
     up.attempt = attempt;
-    say(&up.base);
+    quiet_say(&w, &up.base);
     return acknowledged();
 }
 
@@ -251,7 +214,7 @@ static uint64_t tell_end(uint64_t seq, unsigned status)
     done.status = status;
     up.seq = seq;
     up.done = &done;
-    say(&up.base);
+    quiet_say(&w, &up.base);
     return acknowledged();
 }
 
@@ -264,7 +227,7 @@ static void beat(long step)
     h.has_step = 1;
     h.step = step;
     up.heartbeat = &h;
-    say(&up.base);
+    quiet_say(&w, &up.base);
 }
 
 static struct job *job(const struct place *p)
@@ -444,7 +407,7 @@ static void test_paused(void **state)
     assert_int_equal(tell_metric(1, 1, 10), 1);
     assert_int_equal(daemon_want(&d, job(&p), WANT_PAUSE, &e), 0);
     assert_int_equal(job(&p)->state, JOB_PAUSING);
-    down = (Hone__V1__Down *)answer(&hone__v1__down__descriptor);
+    down = (Hone__V1__Down *)quiet_answer(&w, &hone__v1__down__descriptor);
     assert_int_equal(down->word, HONE__V1__WORD__STOP);
     message_free(&down->base);
     assert_int_equal(tell_end(2, 3), 2);

@@ -21,9 +21,7 @@
 #include "daemon/auth.h"
 #include "daemon/daemon.h"
 #include "daemon/rpc.h"
-#include "proto/frame.h"
-#include "proto/message.h"
-#include "tests/quiet_io.h"
+#include "tests/unit/daemon/quiet_talk.h"
 
 static char dir[64];
 
@@ -163,54 +161,16 @@ static void test_names(void **state)
 
 static struct quiet w;
 
-static void say(const ProtobufCMessage *m)
-{
-    struct str out = {0};
-    struct err e;
-
-    assert_int_equal(message_frame(m, &out, &e), 0);
-    w.io.events->received(w.io.ctx, QUIET_ID, out.s, out.len);
-    str_fini(&out);
-}
-
-/* The first frame that was answered. */
-static ProtobufCMessage *answer(const ProtobufCMessageDescriptor *d)
-{
-    struct frame_reader in;
-    ProtobufCMessage *m;
-    const uint8_t *body;
-    size_t n;
-    struct err e;
-
-    frame_reader_init(&in, FRAME_CAP);
-    assert_int_equal(frame_feed(&in, str_get(&w.out), w.out.len, &e), 0);
-    assert_int_equal(frame_next(&in, &body, &n, &e), 1);
-    assert_int_equal(message_unpack(d, body, n, &m, &e), 0);
-    frame_reader_fini(&in);
-    str_clear(&w.out);
-    return m;
-}
-
 /* Connect with a credential: the status of the refusal, 0: let in. */
 static int enter(const char *token, const char *certificate)
 {
-    Hone__V1__Hello h = HONE__V1__HELLO__INIT;
-    Hone__V1__Welcome *welcome;
     int status;
 
     snprintf(w.peer.certificate, sizeof w.peer.certificate, "%s", certificate);
     w.closed = w.settled = 0;
-    w.io.events->connected(w.io.ctx, QUIET_ID);
-    h.magic = PROTO_MAGIC;
-    h.version = PROTO_VERSION;
-    h.role = HONE__V1__ROLE__CLIENT;
-    h.token = (char *)(uintptr_t)token;
-    say(&h.base);
-    welcome = (Hone__V1__Welcome *)answer(&hone__v1__welcome__descriptor);
-    status = welcome->refused ? (int)welcome->refused->status : 0;
+    status = quiet_enter(&w, token);
     assert_int_equal(w.closed, status != 0);
     assert_int_equal(w.settled, status == 0);
-    message_free(&welcome->base);
     return status;
 }
 
@@ -223,8 +183,8 @@ static int call(const char *method)
 
     c.id = 1;
     c.method = (char *)(uintptr_t)method;
-    say(&c.base);
-    r = (Hone__V1__Reply *)answer(&hone__v1__reply__descriptor);
+    quiet_say(&w, &c.base);
+    r = (Hone__V1__Reply *)quiet_answer(&w, &hone__v1__reply__descriptor);
     status = r->error ? (int)r->error->status : 0;
     message_free(&r->base);
     return status;
