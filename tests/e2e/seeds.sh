@@ -102,7 +102,12 @@ python3 -c '
 import json
 s = json.load(open("three/summary.json"))
 assert s["state"] == "failed" and s["seeds"] == 2 and s["seeds_done"] == [1], s
-assert len(s["stages"]["ppo"]["metrics"]["test"]["nll"]["values"]) == 1'
+assert len(s["stages"]["ppo"]["metrics"]["test"]["nll"]["values"]) == 1
+s = json.load(open("three/seed-2/summary.json"))
+assert s["state"] == s["stages"]["rm"]["state"] == "failed" and "rm" in s["message"], s
+assert s["stages"]["sft"]["state"] == "done", s
+s = json.load(open("three/seed-1/summary.json"))
+assert s["state"] == "done", s'
 "$hone" report three >out 2>&1 || fail "report"
 grep -q '1 of 2 seeds' three/report.html || fail "the report says nothing of it"
 rm three/seed-2/rm

@@ -179,6 +179,30 @@ static const struct mpi_ops fake_mpi = {.start = fake_start,
                                         .broadcast = fake_broadcast,
                                         .done = fake_done};
 
+/* In a rank's body: the rank ends badly. */
+#define CHECK(x)                                                                           \
+    do {                                                                                   \
+        if (!(x)) {                                                                        \
+            fprintf(stderr, "rank %d: %s:%d: %s\n", my_rank, __FILE__, __LINE__, #x);      \
+            return 1;                                                                      \
+        }                                                                                  \
+    } while (0)
+
+static inline float grad_of(int rank, int step, size_t i)
+{
+    return (float)((i * 31 + (size_t)(rank * 7 + step)) % 101) - 50;
+}
+
+/* Small integers: every order of summing gives the same bits. */
+static inline float sum_of(int world, int step, size_t i)
+{
+    float s = 0;
+
+    for (int r = 0; r < world; r++)
+        s += grad_of(r, step, i);
+    return s;
+}
+
 typedef int ranks_body(struct comm *c, void *arg);
 
 /* Run body on `world` ranks, per_host of them to a host; how many ended badly. A body that

@@ -15,14 +15,6 @@
 static const int layout[][2] = {{2, 2}, {3, 3}, {4, 2}, {3, 1}};
 enum { LAYOUTS = sizeof layout / sizeof *layout, N = 51117, ROWS = 40, COLS = 6 };
 
-#define CHECK(x)                                                                           \
-    do {                                                                                   \
-        if (!(x)) {                                                                        \
-            fprintf(stderr, "rank %d: %s:%d: %s\n", my_rank, __FILE__, __LINE__, #x);      \
-            return 1;                                                                      \
-        }                                                                                  \
-    } while (0)
-
 static int put(const char *name, int x)
 {
     char text[16];
@@ -40,21 +32,6 @@ static const struct backend *take_device(void)
     if (!getenv("HONE_NCCL"))
         setenv("HONE_NCCL", getenv("HONE_CUDA_PLUGIN"), 1);
     return backend_find("cuda");
-}
-
-static float grad_of(int rank, int step, size_t i)
-{
-    return (float)((i * 31 + (size_t)(rank * 7 + step)) % 101) - 50;
-}
-
-/* Small integers: every order of summing gives the same bits. */
-static float sum_of(int world, int step, size_t i)
-{
-    float s = 0;
-
-    for (int r = 0; r < world; r++)
-        s += grad_of(r, step, i);
-    return s;
 }
 
 struct way {

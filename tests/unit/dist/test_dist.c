@@ -15,14 +15,6 @@
 static const int layout[][2] = {{2, 2}, {3, 3}, {4, 4}, {2, 1}, {4, 2}, {3, 2}, {6, 2}};
 enum { LAYOUTS = sizeof layout / sizeof *layout };
 
-#define CHECK(x)                                                                           \
-    do {                                                                                   \
-        if (!(x)) {                                                                        \
-            fprintf(stderr, "rank %d: %s:%d: %s\n", my_rank, __FILE__, __LINE__, #x);      \
-            return 1;                                                                      \
-        }                                                                                  \
-    } while (0)
-
 /* ---- shards ---- */
 
 static void test_shard(void **state)
@@ -127,21 +119,6 @@ static void test_agreement(void **state)
 }
 
 /* ---- gradients ---- */
-
-static float grad_of(int rank, int step, size_t i)
-{
-    return (float)((i * 31 + (size_t)(rank * 7 + step)) % 101) - 50;
-}
-
-/* Small integers: every order of summing gives the same bits. */
-static float sum_of(int world, int step, size_t i)
-{
-    float s = 0;
-
-    for (int r = 0; r < world; r++)
-        s += grad_of(r, step, i);
-    return s;
-}
 
 static int gradients(struct comm *c, void *arg)
 {
