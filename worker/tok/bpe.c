@@ -441,7 +441,7 @@ static int unsupported(const struct tok_file *f, const char *what, struct err *e
 /* Normalizer or pre-tokenizer o of this type, with this text as a member. */
 static int is_part(const json_t *o, const char *type, const char *key, const char *text)
 {
-    const json_t *v = json_object_get(o, key);
+    const json_t *v = key ? json_object_get(o, key) : NULL;
 
     if (json_is_object(v))
         v = json_object_get(v, "String") ? json_object_get(v, "String")
