@@ -272,7 +272,9 @@ echo "ended and started again as it should be, nothing is left behind"
 kill -TERM "$honed"
 wait "$honed" || fail "honed: exit status $?"
 start_honed --check-limit 0.001
-expect 1 "$hone" submit job.yaml --out late
+for _ in $(seq 1600); do cat train.jsonl; done >much.jsonl # some tenths of a second
+sed 's/train.jsonl/much.jsonl/' job.yaml >much.yaml
+expect 1 "$hone" submit much.yaml --out late
 says "the check took longer than 0.001 s"
 [ ! -e late ] || fail "something half-done remains"
 kill -TERM "$honed"
