@@ -23,6 +23,7 @@ static jmp_buf shim_failed;
         if (!(x))                                                                          \
             fail_msg("not true: %s", #x);                                                  \
     } while (0)
+#define assert_false(x)              assert_true(!(x))
 #define assert_non_null(x)           assert_true((x) != NULL)
 #define assert_null(x)               assert_true((x) == NULL)
 #define assert_int_equal(a, b)       assert_true((long)(a) == (long)(b))
