@@ -60,7 +60,7 @@ foreach(kind IN LISTS emu_kinds)
     target_link_libraries(emu_${kind} PRIVATE Threads::Threads ${CMAKE_DL_LIBS} m)
 endforeach()
 hone_script_tests(cuda_emu quick)
-foreach(test planted plugin job memory resume tune trace ranks faults mutate sm70)
+foreach(test planted plugin graphs job memory resume tune trace ranks faults mutate sm70)
     set_property(TEST cuda_emu_${test} APPEND PROPERTY ENVIRONMENT
         "HONE_CUDA_TUNE=0" "XDG_CACHE_HOME=${PROJECT_BINARY_DIR}/tests/cache"
         "HONE_TESTS=${PROJECT_BINARY_DIR}/tests" "HONE_CUDA_INCLUDE=${HONE_CUDA_INCLUDE}")
@@ -76,7 +76,8 @@ set_target_properties(gpu_bench PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
 add_dependencies(gpu_bench hone-cuda-emu)
 add_test(NAME cuda_emu_bench COMMAND gpu_bench cuda --tiny)
-set_tests_properties(cuda_emu_bench PROPERTIES LABELS quick TIMEOUT 120 ENVIRONMENT
+add_test(NAME cuda_emu_bench_steps COMMAND gpu_bench cuda --tiny --steps)
+set_tests_properties(cuda_emu_bench cuda_emu_bench_steps PROPERTIES LABELS quick TIMEOUT 120 ENVIRONMENT
     "HONE_CUDA_TUNE=0;HONE_CUDA_PLUGIN=${PROJECT_BINARY_DIR}/tests/hone-cuda-emu.so")
 
 # tests/op on the emulated back end: streams that run late (an even seed) in the quick tests;

@@ -57,6 +57,8 @@ struct backend_device {
     /* A step has ended. 1, and the seconds that the device spent in the first n parts of
      * the step BEFORE it; or 0: not known. Never waits. */
     int (*step_seconds)(double *seconds, int n);
+    /* 1, and something that people should know, once; 0: nothing. */
+    int (*notice)(char *buf, size_t n);
 };
 
 /* A process's device, so that ranks can compare theirs. */
@@ -154,7 +156,7 @@ struct backend {
 #undef X
 };
 
-#define HONE_BACKEND_ABI 7u
+#define HONE_BACKEND_ABI 8u
 
 /* "cpu", "ref" (the reference), "cuda" (a plug-in, see plugin.h), or "auto": cuda where it
  * has a device, else cpu. NULL: no such back end, or its plug-in is not usable. */

@@ -172,7 +172,7 @@ struct embedding_args {
 };
 /* dtable[row] += sum of dy over the tokens with index row, in token order: deterministic.
  * `order` lists the tokens sorted by (index, token); segment s covers order[start[s]] ..
- * order[start[s + 1] - 1], all of one index. */
+ * order[start[s + 1] - 1], all of one index; the last ones may be empty. */
 struct embedding_backward_args {
     const int *index; /* (T) */
     const int *order; /* (T) */

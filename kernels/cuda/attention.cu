@@ -56,12 +56,12 @@ static __global__ void __launch_bounds__(THREADS)
 #pragma unroll
             for (int bits = 1; bits < ROW_LANES; bits *= 2)
                 top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, bits));
+            if (k.on && i < t.length)
+                f = keep_factors(k, t.start + i, (uint32_t)(h * 65536 + j / 4));
             base = top == -INFINITY ? 0 : top; /* nothing seen yet */
             shrink = expf(m[r] - base);
             m[r] = top;
             l[r] *= shrink;
-            if (k.on && i < t.length)
-                f = keep_factors(k, t.start + i, (uint32_t)(h * 65536 + j / 4));
 #pragma unroll
             for (int c = 0; c < C; c++) {
                 p[r][c] = expf(p[r][c] - base);

@@ -71,10 +71,10 @@ static __global__ void __launch_bounds__(THREADS)
                 float4 f = make_float4(1, 1, 1, 1);
 
                 if (i < t.length) {
-                    lse = a.lse[at];
-                    minus = delta[at];
                     if (k.on)
                         f = keep_factors(k, row, (uint32_t)(h * 65536 + j / 4));
+                    lse = a.lse[at];
+                    minus = delta[at];
                 }
 #pragma unroll
                 for (int r = 0; r < R; r++) {

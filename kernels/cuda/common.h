@@ -12,6 +12,7 @@
 #include "kernels/cuda/gpu.h"
 
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/mma.h"
 #include "kernels/keep.h"
 
 enum { BLOCK = 256, WARP = 32, BLOCK_WARPS = BLOCK / WARP };
@@ -156,9 +157,9 @@ GPU_INLINE float4 act_slope4(int act, float4 x)
 
 struct keep {
     const uint32_t *example, *position;
-    uint64_t threshold, key;
+    const uint64_t *key; /* on the device: one launch of a graph differs by it */
     float scale;
-    uint32_t site;
+    uint32_t threshold, site;
     int on;
 };
 
@@ -167,7 +168,13 @@ static inline keep keep_of(const struct op_dropout &d)
     keep k = {};
 
     if (d.p > 0)
-        k = {d.example, d.position, keep_threshold(d.p), d.key, keep_scale(d.p), d.site, 1};
+        k = {d.example,
+             d.position,
+             graph_key(),
+             keep_scale(d.p),
+             (uint32_t)keep_threshold(d.p),
+             d.site,
+             1};
     return k;
 }
 
@@ -195,7 +202,8 @@ GPU_INLINE float4 keep_factors(const keep &k, long row, uint32_t group)
 
     if (!k.on)
         return make_float4(1, 1, 1, 1);
-    w = philox(make_uint4(k.example[row], k.position[row], group, k.site), k.key);
+    w = philox(make_uint4(k.example[row], k.position[row], group, k.site),
+               load_here(k.key));
     return make_float4(w.x < k.threshold ? 0 : k.scale, w.y < k.threshold ? 0 : k.scale,
                        w.z < k.threshold ? 0 : k.scale, w.w < k.threshold ? 0 : k.scale);
 }

@@ -2,7 +2,8 @@
  *
  * Everything runs in order on one stream of one device. An operator returns when its work
  * is queued; only copy_out, and the operators whose result is on the host or that check
- * what lies on the device (grad_norm, pool, cross_entropy), wait for it.
+ * what lies on the device (grad_norm, pool, cross_entropy), wait for it. What the table
+ * (plugin.c) names goes through graph.c first, which runs steps of training as graphs.
  *
  * Invariant: every operator gives the same bits on every run: sums are taken in an order
  * that depends on the arguments alone, and there are no atomics on floats. */
@@ -30,6 +31,8 @@ int cuda_capability(void);            /* 89: compute capability 8.9; 0: no devic
 const char *cuda_bf16(void);          /* what multiplies bf16; NULL: nothing does */
 const char *cuda_f16(void);
 cudaStream_t cuda_stream(void);
+/* This thread's work goes to another stream (a capture); NULL: as ever. */
+void cuda_divert(cudaStream_t to);
 const char *cuda_name(void); /* of the device and its host, for messages */
 
 /* 0, or ERR_DEVICE with "<device>: <what>: <CUDA's words>" and the mend where one is known.
@@ -55,7 +58,7 @@ int cuda_fill_zero(void *device, size_t bytes);
 int cuda_memory(size_t *left, size_t *all);
 int cuda_reserve(size_t bytes, size_t scratch);
 void cuda_step(int begins);
-extern int cuda_in_step; /* a step has begun and not ended */
+extern int cuda_in_step; /* number of the step that runs; 0: none does */
 
 /* reserve.c: blocks of the one range that cuda_reserve() took. block_take: NULL: no room;
  * block_give: 0: p is none of them. */
@@ -68,6 +71,31 @@ size_t cuda_blocks_bytes(void);
 /* Device memory for the length of one operator: the next one writes over it, in stream
  * order. Grows when it must; NULL: none, with the reason in op_error(). */
 void *cuda_scratch(size_t bytes);
+
+/* The scratch memory there is, as graphs have it in them. */
+const void *cuda_scratch_at(size_t *bytes);
+
+/* ---- graph.c ---- */
+/* Memory for inputs and keys; before the first step. 0, or a negative ERR_ code. */
+int graph_open(void);
+/* Run what was written down so far: before anything that must come behind it. Returns a
+ * failure that could not be told before, too. The second form keeps it for a later call. */
+int graph_flush(void);
+void graph_flush_later(void);
+/* A piece is running, maybe into a capture: nothing may wait for the device. */
+int graph_running(void);
+const uint64_t *graph_key(void); /* of dropout, on the device */
+void graph_clear(void);          /* all graphs go */
+void graph_forget(void);         /* algorithms were given back: other graphs from now on */
+/* backend.h: backend_device, and the calls that are written down. */
+int graph_notice(char *buf, size_t n);
+void graph_enter(int part);
+int graph_step_seconds(double *seconds, int n);
+int graph_copy_in(void *device, const void *host, size_t bytes);
+int graph_copy_out(void *host, const void *device, size_t bytes);
+int graph_fill_zero(void *device, size_t bytes);
+void graph_step(int begins);
+void graph_pack_free(struct op_pack *p);
 
 /* ---- gemm.c ---- */
 int cuda_open_products(void);
@@ -105,7 +133,9 @@ int cuda_sum_wire(float *x, const void *parts, int world, size_t n, cudaStream_t
 int cuda_copy_rows(float *packed, float *table, const int *id, long rows, long cols,
                    int back);
 
-#define X(op) int cuda_##op(const struct op##_args *);
+#define X(op)                                                                              \
+    int cuda_##op(const struct op##_args *);                                               \
+    int graph_##op(const struct op##_args *);
 HONE_OPS(X)
 #undef X
 

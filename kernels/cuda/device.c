@@ -141,9 +141,16 @@ const char *cuda_f16(void)
     return cuda_devices() ? f16 : NULL;
 }
 
+static _Thread_local cudaStream_t diverted;
+
 cudaStream_t cuda_stream(void)
 {
-    return stream;
+    return diverted ? diverted : stream;
+}
+
+void cuda_divert(cudaStream_t to)
+{
+    diverted = to;
 }
 
 /* What helps, where that is known. */

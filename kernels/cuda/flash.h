@@ -18,7 +18,6 @@
 #define KERNELS_CUDA_FLASH_H
 
 #include "kernels/cuda/common.h"
-#include "kernels/cuda/mma.h"
 
 enum { FLASH_WARPS = 4, FLASH_THREADS = 32 * FLASH_WARPS };
 #define FLASH_LOG2E 1.4426950408889634f
@@ -54,7 +53,8 @@ GPU_INLINE int lane_id()
 /* The factors of a group of four as bits: 1, kept. */
 GPU_INLINE uint32_t keep_bits(const keep &k, long row, uint32_t group)
 {
-    uint4 w = philox(make_uint4(k.example[row], k.position[row], group, k.site), k.key);
+    uint4 w = philox(make_uint4(k.example[row], k.position[row], group, k.site),
+                     load_here(k.key));
 
     return (w.x >= k.threshold) | (w.y >= k.threshold) << 1 | (w.z >= k.threshold) << 2 |
            (w.w >= k.threshold) << 3;

@@ -322,6 +322,7 @@ int choices_put(const char *text)
     rc = open_library();
     if (!rc)
         rc = choices_put_locked(text);
+    graph_forget();
     pthread_mutex_unlock(&lt.lock);
     return rc;
 }

@@ -49,8 +49,10 @@ void *cuda_alloc(size_t bytes)
 
 void cuda_release(void *p)
 {
-    if (p && !cuda_block_give(p) && !cuda_ready())
-        cuda_check(cudaFree(p), "free device memory");
+    if (!p || cuda_block_give(p) || cuda_ready())
+        return;
+    graph_flush_later(); /* calls that use it */
+    cuda_check(cudaFree(p), "free device memory");
 }
 
 static int open_ring(void)
@@ -214,13 +216,26 @@ void *cuda_scratch(size_t bytes)
     return p;
 }
 
+const void *cuda_scratch_at(size_t *bytes)
+{
+    void *p;
+
+    pthread_mutex_lock(&scratch_lock);
+    *bytes = scratch_bytes;
+    p = scratch;
+    pthread_mutex_unlock(&scratch_lock);
+    return p;
+}
+
 /* ---- at once ---- */
 
 int cuda_in_step;
 
 void cuda_step(int begins)
 {
-    cuda_in_step = begins;
+    static int steps;
+
+    cuda_in_step = begins ? ++steps : 0;
 }
 
 int cuda_memory(size_t *left, size_t *all)
@@ -240,6 +255,10 @@ int cuda_reserve(size_t bytes, size_t scratch_want)
 
     if (!rc)
         rc = cuda_open_products();
+    if (!rc)
+        rc = graph_open();
+    if (!rc)
+        graph_clear(); /* of the memory that may be given up */
     pthread_mutex_lock(&ring.lock);
     if (!rc)
         rc = open_ring();

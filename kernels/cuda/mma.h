@@ -3,7 +3,7 @@
  * form for a GPU must agree with the "Matrix Fragments" figures of the PTX ISA, which is
  * what the emulated form follows. mma_bf16 is for sm_80 and up, mma_f16 and ldmatrix for
  * sm_75 and up, mma_volta for sm_70 (newer chips take it, slowly); copy16 is a plain copy
- * before sm_80. */
+ * before sm_80. load_here is for every kernel. */
 #ifndef KERNELS_CUDA_MMA_H
 #define KERNELS_CUDA_MMA_H
 
@@ -248,6 +248,20 @@ GPU_INLINE void copy16(void *to, const void *from, bool valid, EMU_AT)
                  : "memory");
 #else
     *(uint4 *)to = valid ? *(const uint4 *)from : make_uint4(0, 0, 0, 0);
+#endif
+}
+
+/* A word that no kernel changes, loaded where it is used: kept in registers through a loop,
+ * as a compiler would, it spills others. */
+GPU_INLINE uint64_t load_here(const uint64_t *p)
+{
+#ifdef HONE_CUDA_EMU
+    return *p;
+#else
+    uint32_t low, high;
+
+    asm volatile("ld.global.nc.v2.u32 {%0, %1}, [%2];" : "=r"(low), "=r"(high) : "l"(p));
+    return (uint64_t)high << 32 | low;
 #endif
 }
 

@@ -371,6 +371,8 @@ static int begin(struct backend_group *g)
 {
     int rc = cuda_ready();
 
+    if (!rc)
+        rc = graph_flush();
     if (!rc && atomic_load(&g->dead))
         return is_dead(g);
     while (!rc && atomic_load(&g->queued) - atomic_load(&g->done) >= RING) {
@@ -566,6 +568,8 @@ static int join(struct backend_group *g)
     long last = atomic_load(&g->recorded);
     int rc = cuda_ready();
 
+    if (!rc)
+        rc = graph_flush();
     if (rc || !last)
         return rc;
     return cuda_check(cudaStreamWaitEvent(cuda_stream(), g->end[(last - 1) % RING], 0),
@@ -576,6 +580,8 @@ static int rows(float *packed, float *table, const int *id, long n, long cols, i
 {
     int rc = cuda_ready();
 
+    if (!rc)
+        rc = graph_flush();
     return rc ? rc : cuda_copy_rows(packed, table, id, n, cols, back);
 }
 

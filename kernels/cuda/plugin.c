@@ -38,8 +38,9 @@ const struct backend *hone_backend(void)
     };
     static const struct backend_device device = {
         .bus = trace_bus,
-        .enter = trace_enter,
-        .step_seconds = trace_step_seconds,
+        .enter = graph_enter,
+        .step_seconds = graph_step_seconds,
+        .notice = graph_notice,
     };
     static const struct backend table = {.abi = HONE_BACKEND_ABI,
                                          .size = sizeof(struct backend),
@@ -52,18 +53,18 @@ const struct backend *hone_backend(void)
                                          .threads = threads,
                                          .alloc = cuda_alloc,
                                          .release = cuda_release,
-                                         .copy_in = cuda_copy_in,
-                                         .copy_out = cuda_copy_out,
-                                         .fill_zero = cuda_fill_zero,
+                                         .copy_in = graph_copy_in,
+                                         .copy_out = graph_copy_out,
+                                         .fill_zero = graph_fill_zero,
                                          .memory = cuda_memory,
                                          .reserve = cuda_reserve,
-                                         .step = cuda_step,
-                                         .pack_free = cuda_pack_free,
+                                         .step = graph_step,
+                                         .pack_free = graph_pack_free,
                                          .error = op_error,
                                          .choices = &choices,
                                          .device = &device,
                                          .ranks = &cuda_ranks,
-#define X(op) .op = cuda_##op,
+#define X(op) .op = graph_##op,
                                          HONE_OPS(X)
 #undef X
     };

@@ -5,9 +5,10 @@
 int ref_embedding_backward(const struct embedding_backward_args *a)
 {
     for (long s = 0; s < a->n_segments; s++) {
-        long row = a->index[a->order[a->start[s]]];
+        int first = a->start[s];
+        long row = first < a->start[s + 1] ? a->index[a->order[first]] : -1;
 
-        for (long c = 0; c < a->D; c++) {
+        for (long c = 0; row >= 0 && c < a->D; c++) {
             double sum = 0;
 
             for (int i = a->start[s]; i < a->start[s + 1]; i++)

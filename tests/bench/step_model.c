@@ -81,7 +81,7 @@ void step_predict(const struct step_box *box, const struct step_net *net, double
 {
     static struct step_param p[STEP_PARAMS_MAX];
     static struct step_bucket b[STEP_BUCKETS_MAX];
-    double total, flops = 0, dense = 0, memory, launches, sparse;
+    double total, flops = 0, dense = 0, memory, calls, launches, sparse;
     int n = step_params(net, p, &total), count;
 
     for (int i = 0; i < n; i++) {
@@ -89,7 +89,9 @@ void step_predict(const struct step_box *box, const struct step_net *net, double
         dense += p[i].elements;
     }
     memory = tokens * (double)net->L * touched(net) / box->bandwidth;
-    launches = graphs ? 0 : (double)net->L * net->kernels * box->launch;
+    calls = (double)net->L * net->kernels + net->others;
+    launches = graphs ? ceil(calls / STEP_PIECE) * box->graph + calls * box->node
+                      : calls * box->launch;
     out->forward = tokens * flops / 2 / (box->efficiency * box->peak) + memory / 3;
     out->backward = tokens * flops / (box->efficiency * box->peak) + memory * 2 / 3;
     if (out->forward < launches / 3)

@@ -1,11 +1,11 @@
 /* A model of one training step on several GPUs of a host: how long it takes, and how much
  * of it is waiting for gradients.
  *
- *     compute       = FLOPs / (efficiency * peak) + bytes / bandwidth + launches
- *     all-reduce    = the faster of ring: 2 (n-1)/n bytes / link + 2 (n-1) latency
- *                     and tree: 2 bytes / link + 2 ceil(log2 n) latency
- *     exposed       = end of the last bucket - end of backward; a bucket begins when
- * backward has completed it and the link is free
+ *     compute       = FLOPs / (efficiency * peak) + bytes / bandwidth, or the launches
+ * where these take longer all-reduce    = the faster of ring: 2 (n-1)/n bytes / link + 2
+ * (n-1) latency and tree: 2 bytes / link + 2 ceil(log2 n) latency exposed       = end of
+ * the last bucket - end of backward; a bucket begins when backward has completed it and the
+ * link is free
  *
  * The link's speed is the one an all-reduce reaches (its "bus bandwidth"), so ring and tree
  * differ in volume and latency alone (Thakur et al. 2005; NCCL's documentation). Nothing
@@ -23,7 +23,9 @@ struct step_box {
     double bandwidth;  /* of device memory, bytes/s, that kernels reach */
     double link;       /* bytes/s of an all-reduce */
     double latency;    /* seconds of a hop */
-    double launch;     /* seconds of the host for a kernel without graphs */
+    double launch;     /* seconds of the host for a call without graphs, */
+    double graph,
+        node; /* ... for a graph of STEP_PIECE calls, and for each of them in it */
 };
 
 struct step_net {
@@ -32,8 +34,10 @@ struct step_net {
     int gated;          /* three matrices in a feed-forward, not two */
     long tokens;        /* of a text, on average */
     int sparse;         /* the word table's gradients travel as rows, where fewer */
-    int kernels;        /* of forward and backward of a layer */
+    int kernels; /* that forward and backward of a layer launch, products included, */
+    int others;  /* ... and all else, copies and fills included */
 };
+enum { STEP_PIECE = 100 }; /* about what 64 operators (kernels/cuda/graph.c) launch */
 
 /* One parameter's gradient, in the order of the model; backward completes them from the
  * last to the first. */
@@ -63,7 +67,7 @@ struct step_time {
 };
 
 /* A step of `tokens` tokens on each GPU, gradients of `width` bytes, buckets of `bucket`
- * bytes; graphs: no launch cost. */
+ * bytes; graphs: its calls are launched as CUDA graphs. */
 void step_predict(const struct step_box *box, const struct step_net *net, double tokens,
                   int width, double bucket, int graphs, struct step_time *out);
 

@@ -108,7 +108,22 @@ void copy_wait(size_t left, const char *file, int line);
 
 void run_grid(const char *name, const void *function, dim3 grid, dim3 threads,
               size_t dynamic, const std::function<void()> &body);
-void enqueue(cudaStream_t stream, std::function<void()> work);
+/* uses: memory that the work was given, when it goes into a capture. */
+void enqueue(cudaStream_t stream, std::function<void()> work,
+             const std::vector<const void *> &uses = {});
+bool is_captured(cudaStream_t stream);
+enum counted { KERNELS, PRODUCTS, COPIES, FILLS, EVENTS, WAITS, GRAPHS, NODES, COUNTED };
+void count_call(counted what, cudaStream_t stream, long n = 1);
+
+/* Everything in an argument that may be a pointer. */
+template <class T> void add_words(std::vector<const void *> *to, const T &arg)
+{
+    for (size_t i = 0; i + sizeof(void *) <= sizeof arg; i += sizeof(void *)) {
+        const void *p;
+        memcpy(&p, (const char *)&arg + i, sizeof p);
+        to->push_back(p);
+    }
+}
 bool launch_fails(); /* on request of a test */
 
 /* The arguments are copied when the launch is made, as on a GPU; the kernel may run later.
@@ -117,11 +132,16 @@ template <class F, class... A>
 void launch(const char *name, const void *function, dim3 grid, dim3 threads, size_t dynamic,
             cudaStream_t stream, F kernel, A... args)
 {
+    std::vector<const void *> uses;
     if (launch_fails())
         return;
-    enqueue(stream, [=] {
-        run_grid(name, function, grid, threads, dynamic, [&] { kernel(args...); });
-    });
+    if (is_captured(stream))
+        (add_words(&uses, args), ...);
+    count_call(KERNELS, stream);
+    enqueue(
+        stream,
+        [=] { run_grid(name, function, grid, threads, dynamic, [&] { kernel(args...); }); },
+        uses);
 }
 
 inline bool in(unsigned who, int lane)

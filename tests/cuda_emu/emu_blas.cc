@@ -145,6 +145,8 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t *h)
 {
     CALL(cublasLtCreate, CUBLAS_STATUS_NOT_INITIALIZED)
     outside_steps("cublasLtCreate");
+    if (capture_forbids())
+        return CUBLAS_STATUS_NOT_INITIALIZED;
     *h = (cublasLtHandle_t) new char;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -338,7 +340,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     ms = p.bias ? 0.9 * ms : ms;
     cudaDataType type = ma->type;
     bool rounds = x->tf32;
-    enqueue(s, [=] {
+    auto run = [=] {
         memset(workspace, 0xff, 4096);
         spend(ms);
         if (type == CUDA_R_16BF)
@@ -349,7 +351,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
             multiply(p, (const tf32 *)A, (const tf32 *)B);
         else
             multiply(p, (const float *)A, (const float *)B);
-    });
+    };
+    count_call(PRODUCTS, s);
+    enqueue(s, run, {A, B, D, workspace, p.bias});
     return CUBLAS_STATUS_SUCCESS;
 }
 }

@@ -75,6 +75,10 @@ void enqueue_when(cudaStream_t s, std::function<bool()> ready, std::function<voi
 /* Is this the rank on which things shall go wrong (EMU_RANK, else any)? */
 bool is_chosen_rank();
 
+/* May this thread not make a call that waits or takes memory, because of a capture? Such a
+ * call also spoils the capture. */
+bool capture_forbids();
+
 /* Does this call fail? (EMU_FAIL, emu_fail_at) */
 bool injected(const char *call);
 /* Ends the program when a step of training runs. */

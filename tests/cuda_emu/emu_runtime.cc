@@ -2,10 +2,12 @@
  * own header; only what the back end calls. */
 #include "tests/cuda_emu/emu_internal.h"
 
+#include <algorithm>
 #include <deque>
 #include <fcntl.h>
 #include <memory>
 #include <sys/mman.h>
+#include <thread>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,9 +28,19 @@ struct item {
     std::function<void()> run;
     std::function<bool()> ready; /* empty: always */
 };
+struct use {
+    const void *memory; /* of cudaMalloc, */
+    unsigned long born; /* ... its number */
+};
 struct graph {
     std::vector<item> work;
+    std::vector<use> uses;
+    std::thread::id owner;
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+    bool spoiled = false;
+    size_t bytes = 0; /* of device memory, once it can be launched */
 };
+static std::vector<graph *> captures; /* under way */
 struct stream {
     std::deque<item> work;
     unsigned long pushed = 0, done = 0;
@@ -162,12 +174,53 @@ static bool eager()
     return !s || strtoul(s, nullptr, 0) % 2;
 }
 
-static void enqueue_item(cudaStream_t id, item next)
+static std::map<const void *, size_t> pinned, sizes; /* host's, device's */
+static std::map<const void *, unsigned long> births; /* of device memory */
+
+static void add_uses(graph *g, const std::vector<const void *> &pointers)
+{
+    for (const void *p : pointers) {
+        auto m = sizes.upper_bound(p);
+        if (m != sizes.begin() &&
+            (const char *)p < (const char *)(--m)->first + std::max(m->second, (size_t)1))
+            g->uses.push_back({m->first, births[m->first]});
+    }
+}
+
+static void check_uses(const graph *g)
+{
+    for (const use &u : g->uses) {
+        auto m = births.find(u.memory);
+        if (m == births.end() || m->second != u.born)
+            fail(nullptr, 0, "a graph is launched that uses device memory freed since");
+    }
+}
+
+bool is_captured(cudaStream_t id)
+{
+    guard hold(lock);
+    return get(id)->capture != nullptr;
+}
+
+bool capture_forbids()
+{
+    bool found = false;
+    for (graph *c : captures)
+        if (c->mode == cudaStreamCaptureModeGlobal ||
+            (c->mode == cudaStreamCaptureModeThreadLocal &&
+             c->owner == std::this_thread::get_id()))
+            found = c->spoiled = true;
+    return found;
+}
+
+static void enqueue_item(cudaStream_t id, item next,
+                         const std::vector<const void *> &uses = {})
 {
     guard hold(lock);
     stream *s = get(id);
     if (s->capture) {
         s->capture->work.push_back(std::move(next));
+        add_uses(s->capture, uses);
         return;
     }
     if (!id)
@@ -180,9 +233,10 @@ static void enqueue_item(cudaStream_t id, item next)
         advance(s, ~0ul);
 }
 
-void enqueue(cudaStream_t id, std::function<void()> run)
+void enqueue(cudaStream_t id, std::function<void()> run,
+             const std::vector<const void *> &uses)
 {
-    enqueue_item(id, {std::move(run), {}});
+    enqueue_item(id, {std::move(run), {}}, uses);
 }
 
 void enqueue_when(cudaStream_t id, std::function<bool()> ready, std::function<void()> run)
@@ -267,7 +321,6 @@ bool launch_fails()
 /* ---- the CUDA runtime: only what is called; add a call when the back end wants it ---- */
 
 using namespace emu;
-static std::map<const void *, size_t> pinned, sizes; /* host's, device's */
 static thread_local int current_device;
 
 static bool is_pinned(const void *p)
@@ -296,6 +349,44 @@ void outside_steps(const char *call)
         fail(nullptr, 0, "%s inside a step: everything must have been reserved", call);
 }
 } // namespace emu
+
+/* EMU_COUNT=FILE: what the host asked of the device in each step, one line a step; work of
+ * a capture is not counted. */
+namespace emu
+{
+struct counts {
+    std::map<int, std::vector<long>> step;
+    const char *path = is_chosen_rank() ? getenv("EMU_COUNT") : nullptr;
+    ~counts()
+    {
+        FILE *f = path ? fopen(path, "w") : nullptr;
+        if (!f)
+            return;
+        fprintf(f, "step kernels products copies fills events waits graphs nodes\n");
+        for (auto &s : step) {
+            fprintf(f, "%d", s.first);
+            for (long n : s.second)
+                fprintf(f, " %ld", n);
+            fprintf(f, "\n");
+        }
+        fclose(f);
+    }
+};
+void count_call(counted what, cudaStream_t s, long n)
+{
+    static counts all;
+    guard hold(lock);
+    if (!all.path || !&cuda_in_step || !cuda_in_step || get(s)->capture)
+        return;
+    all.step[cuda_in_step].resize(COUNTED);
+    all.step[cuda_in_step][what] += n;
+}
+} // namespace emu
+
+/* Of calls that a capture forbids. */
+#define NOT_CAPTURED                                                                       \
+    if (capture_forbids())                                                                 \
+        return failed(cudaErrorStreamCaptureUnsupported);
 
 /* The first line of every call: what fails on request. */
 #define CALL(name, error)                                                                  \
@@ -382,12 +473,15 @@ cudaError_t cudaDeviceCanAccessPeer(int *can, int, int)
 cudaError_t cudaMalloc(void **p, size_t n)
 {
     CALL(cudaMalloc, cudaErrorMemoryAllocation)
+    NOT_CAPTURED
     outside_steps("cudaMalloc");
     open_memory hold_open;
     *p = used_bytes + n > all_bytes() ? nullptr : device_memory(n);
     if (!*p)
         return failed(cudaErrorMemoryAllocation);
+    static unsigned long born;
     sizes[*p] = n;
+    births[*p] = ++born;
     used_bytes += n;
     memset(*p, 0xff, n);
     region_add(*p, n);
@@ -396,6 +490,7 @@ cudaError_t cudaMalloc(void **p, size_t n)
 cudaError_t cudaFree(void *p)
 {
     CALL(cudaFree, cudaErrorUnknown)
+    NOT_CAPTURED
     outside_steps("cudaFree");
     drain_all();
     if (!p)
@@ -404,12 +499,14 @@ cudaError_t cudaFree(void *p)
         return failed(cudaErrorInvalidValue);
     used_bytes -= sizes[p];
     sizes.erase(p);
+    births.erase(p);
     device_memory_free(p);
     return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void **p, size_t n)
 {
     CALL(cudaMallocHost, cudaErrorMemoryAllocation)
+    NOT_CAPTURED
     outside_steps("cudaMallocHost");
     if (posix_memalign(p, 4096, n ? n : 1))
         return failed(cudaErrorMemoryAllocation);
@@ -419,6 +516,7 @@ cudaError_t cudaMallocHost(void **p, size_t n)
 cudaError_t cudaFreeHost(void *p)
 {
     guard hold(lock);
+    NOT_CAPTURED
     drain_all();
     pinned.erase(p);
     free(p);
@@ -435,6 +533,13 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind
                             cudaStream_t s)
 {
     CALL(cudaMemcpyAsync, cudaErrorLaunchFailure)
+    bool pageable = (kind == cudaMemcpyHostToDevice && !is_pinned(from)) ||
+                    (kind == cudaMemcpyDeviceToHost && !is_pinned(to));
+    if (pageable && get(s)->capture) { /* would be read when the graph is launched */
+        get(s)->capture->spoiled = true;
+        return failed(cudaErrorStreamCaptureUnsupported);
+    }
+    count_call(COPIES, s);
     if (kind == cudaMemcpyHostToDevice &&
         !is_pinned(from)) { /* pageable memory may be reused at once */
         auto copy =
@@ -442,13 +547,14 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind
         enqueue(s, [=] { memcpy(to, copy->data(), n); });
         return cudaSuccess;
     }
-    enqueue(s, [=] { memcpy(to, from, n); });
+    enqueue(s, [=] { memcpy(to, from, n); }, {to, from});
     return kind == cudaMemcpyDeviceToHost && !is_pinned(to) ? cudaStreamSynchronize(s)
                                                             : cudaSuccess;
 }
 cudaError_t cudaMemcpy(void *to, const void *from, size_t n, cudaMemcpyKind)
 {
     CALL(cudaMemcpy, cudaErrorLaunchFailure)
+    NOT_CAPTURED
     drain_all();
     open_memory hold_open;
     memcpy(to, from, n);
@@ -457,7 +563,8 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t n, cudaMemcpyKind)
 cudaError_t cudaMemsetAsync(void *p, int v, size_t n, cudaStream_t s)
 {
     CALL(cudaMemsetAsync, cudaErrorLaunchFailure)
-    enqueue(s, [=] { memset(p, v, n); });
+    count_call(FILLS, s);
+    enqueue(s, [=] { memset(p, v, n); }, {p});
     return cudaSuccess;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
@@ -488,12 +595,15 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     CALL(cudaStreamSynchronize, cudaErrorIllegalAddress)
+    NOT_CAPTURED
+    count_call(WAITS, s);
     drain(s, ~0ul);
     return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize(void)
 {
     CALL(cudaDeviceSynchronize, cudaErrorIllegalAddress)
+    NOT_CAPTURED
     drain_all();
     return cudaSuccess;
 }
@@ -531,6 +641,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t e)
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 {
     CALL(cudaEventRecord, cudaErrorUnknown)
+    count_call(EVENTS, s);
     event *v = (event *)e;
     if (v->timed) {
         auto at = std::make_shared<double>(-1);
@@ -544,6 +655,7 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
     CALL(cudaEventSynchronize, cudaErrorUnknown)
+    NOT_CAPTURED
     event *v = (event *)e;
     if (v->number)
         drain(v->stream, v->number);
@@ -552,6 +664,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
 cudaError_t cudaEventQuery(cudaEvent_t e)
 {
     CALL(cudaEventQuery, cudaErrorIllegalAddress)
+    NOT_CAPTURED
     event v = *(event *)e; /* who asks moves the work on, as a device would by itself */
     return !v.number || advance(get(v.stream), v.number) ? cudaSuccess : cudaErrorNotReady;
 }
@@ -567,31 +680,52 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
             s, [=] { return advance(get(v.stream), v.number); }, [] {});
     return cudaSuccess;
 }
-cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode mode)
 {
     CALL(cudaStreamBeginCapture, cudaErrorUnknown)
-    get(s)->capture = new graph;
+    if (!s || get(s)->capture)
+        return failed(cudaErrorIllegalState);
+    graph *c = get(s)->capture = new graph;
+    c->owner = std::this_thread::get_id();
+    c->mode = mode;
+    captures.push_back(c);
     return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
 {
-    CALL(cudaStreamEndCapture, cudaErrorUnknown)
+    guard hold(lock);
     graph *c = get(s)->capture;
+    *g = nullptr;
+    if (!c)
+        return failed(cudaErrorIllegalState);
+    captures.erase(std::find(captures.begin(), captures.end(), c));
     for (auto &t : streams)
         if (t.second->capture == c)
             t.second->capture = nullptr;
+    if (injected("cudaStreamEndCapture") || c->spoiled) { /* it has ended, too */
+        delete c;
+        return failed(cudaErrorStreamCaptureInvalidated);
+    }
     *g = (cudaGraph_t)c;
     return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *x, cudaGraph_t g, unsigned long long)
 {
     CALL(cudaGraphInstantiate, cudaErrorUnknown)
-    *x = (cudaGraphExec_t) new graph(*(graph *)g);
+    size_t bytes = (64 << 10) + 512 * ((graph *)g)->work.size();
+    if (used_bytes + bytes > all_bytes())
+        return failed(cudaErrorMemoryAllocation);
+    graph *made = new graph(*(graph *)g);
+    used_bytes += made->bytes = bytes;
+    *x = (cudaGraphExec_t)made;
     return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t x, cudaStream_t s)
 {
     CALL(cudaGraphLaunch, cudaErrorUnknown)
+    check_uses((graph *)x);
+    count_call(GRAPHS, s);
+    count_call(NODES, s, (long)((graph *)x)->work.size());
     for (auto &f : ((graph *)x)->work)
         enqueue_item(s, f);
     return cudaSuccess;
@@ -605,6 +739,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t g)
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t x)
 {
     CALL(cudaGraphExecDestroy, cudaErrorUnknown)
+    used_bytes -= ((graph *)x)->bytes;
     delete (graph *)x;
     return cudaSuccess;
 }
@@ -643,6 +778,10 @@ const char *cudaGetErrorString(cudaError_t e)
         return "uncorrectable ECC error encountered";
     case cudaErrorLaunchFailure:
         return "unspecified launch failure";
+    case cudaErrorStreamCaptureUnsupported:
+        return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+        return "operation failed due to a previous error during capture";
     default:
         return "unknown error";
     }

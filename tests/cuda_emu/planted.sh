@@ -49,6 +49,7 @@ check "two operations" noticed 'wait for different things' "$plain" two_ops
 check "mma with lanes missing" noticed 'needs all 32 lanes' "$plain" part_mma
 check "an unaligned row" noticed 'not aligned' "$plain" unaligned
 check "shared memory not reserved" noticed cudaFuncSetAttribute "$plain" no_attribute
+check "a graph over freed memory" noticed 'freed since' "$plain" freed_memory
 check "operations, race checker" "$race"
 for bug in no_sync overwrite no_syncwarp no_wait two_blocks; do
     check "race: $bug" noticed 'test_emu.cu:.*race: ' "$race" $bug

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <thread>
 #include <vector>
 
 #define FULL 0xffffffffu
@@ -276,6 +277,41 @@ static __global__ void twice(float *x, int n)
         x[i] *= 2;
 }
 
+#ifdef HONE_CUDA_EMU
+/* What CUDA refuses while a stream is captured, and what spoils the capture; another thread
+ * may ask for events. */
+static bool forbidden_in_captures(cudaStream_t s, cudaEvent_t e, float *dev)
+{
+    float pageable[4] = {1, 2, 3, 4};
+    void *p = nullptr;
+    cudaGraph_t g;
+    bool ok = true;
+    for (int call = 0; call < 6; call++) {
+        cudaError_t rc = cudaSuccess, end;
+        cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal);
+        LAUNCH(twice, dim3(1), dim3(4), 0, s, dev, 4);
+        if (call == 1)
+            rc = cudaStreamSynchronize(s);
+        else if (call == 2)
+            rc = cudaMalloc(&p, 16);
+        else if (call == 3)
+            rc = cudaEventQuery(e);
+        else if (call == 4)
+            rc = cudaMemcpyAsync(pageable, dev, 16, cudaMemcpyDeviceToHost, s);
+        else if (call == 5)
+            std::thread([&] { rc = cudaEventQuery(e); }).join();
+        end = cudaStreamEndCapture(s, &g);
+        if (call % 5)
+            ok = ok && rc == cudaErrorStreamCaptureUnsupported && end;
+        else
+            ok = ok && !rc && !end && g && !cudaGraphDestroy(g);
+        cudaGetLastError();
+    }
+    return ok;
+}
+
+#endif
+
 /* copy on one stream, two kernels on another, once directly and once as a graph; wait:
  * false leaves the event out */
 static bool streams(bool wait)
@@ -319,6 +355,11 @@ static bool streams(bool wait)
     }
     cudaGraphExecDestroy(x);
     cudaGraphDestroy(g);
+#ifdef HONE_CUDA_EMU
+    cudaEventRecord(e, a);
+    cudaStreamSynchronize(a);
+    ok = ok && forbidden_in_captures(a, e, dev);
+#endif
     cudaEventDestroy(e);
     cudaEventDestroy(f);
     cudaStreamDestroy(a);
@@ -439,6 +480,22 @@ static int planted_bug(const char *name)
     if (!strcmp(name, "no_attribute")) {
         buffer<float> in(64), out(64);
         LAUNCH(planted, dim3(1), dim3(64), 60 << 10, 0, 0, out.p, in.p);
+        return 0;
+    }
+    if (!strcmp(name, "freed_memory")) {
+        cudaStream_t s;
+        cudaGraph_t g;
+        cudaGraphExec_t x;
+        float *dev;
+        cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking);
+        cudaMalloc((void **)&dev, 16);
+        cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal);
+        LAUNCH(twice, dim3(1), dim3(4), 0, s, dev, 4);
+        cudaStreamEndCapture(s, &g);
+        cudaGraphInstantiate(&x, g, 0);
+        cudaFree(dev);
+        cudaGraphLaunch(x, s);
+        cudaStreamSynchronize(s);
         return 0;
     }
     if (!strcmp(name, "host_access")) {

@@ -1,10 +1,12 @@
-/* Speed of a back end's operators on its own memory: `bench [BACKEND] [--tiny]`.
+/* Speed of a back end's operators on its own memory: `bench [BACKEND] [--tiny] [--steps]`.
  *
  * One line an operator: time of a call (queued back to back, the best of several runs),
  * its rate, and beside it the share of what is within reach and the share aimed at: of the
  * memory rate that `add` reaches, and for attention of the rate of the bf16 product. Sizes
  * are those of a BERT-base layer with 16,384 tokens;
- * --tiny makes them small, for a machine that only proves that this program works. */
+ * --tiny makes them small, for a machine that only proves that this program works.
+ * --steps: instead, what launching costs: a step of MiniLM's forward products, norms and
+ * attention, as one step after another, with graphs or (HONE_CUDA_GRAPHS=off) without. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -296,9 +298,116 @@ static void attention(long length, int d, int causal, enum op_precision precisio
     mem_free(bounds);
 }
 
+/* One layer of MiniLM, bf16: seven operators, some of several kernels. */
+struct layer {
+    float *x, *qkv, *o, *h, *f, *norm, *mean, *weight[4];
+    const int *cu;
+    struct op_pack pack[4];
+};
+
+static void product(struct layer *l, int i, const float *a, float *c, long M, long N,
+                    long K, enum op_act act)
+{
+    struct matmul_args m = {.M = M,
+                            .N = N,
+                            .K = K,
+                            .a = a,
+                            .lda = K,
+                            .b = l->weight[i],
+                            .ldb = K,
+                            .trans_b = 1,
+                            .act = act,
+                            .c = c,
+                            .ldc = N,
+                            .pack = &l->pack[i],
+                            .precision = be->bf16() ? PRECISION_BF16 : PRECISION_F32};
+
+    check(be->matmul(&m));
+}
+
+static void layer(struct layer *l, long tokens, long width, long inner)
+{
+    struct attention_args a = {.q = l->qkv,
+                               .k = l->qkv + width,
+                               .v = l->qkv + 2 * width,
+                               .ldq = 3 * width,
+                               .ldk = 3 * width,
+                               .ldv = 3 * width,
+                               .ldo = width,
+                               .o = l->o,
+                               .cu_seqlens = l->cu,
+                               .B = tokens / 32,
+                               .T = tokens,
+                               .H = (int)width / 32,
+                               .K = (int)width / 32,
+                               .d = 32,
+                               .scale = 0.1f,
+                               .precision = be->bf16() ? PRECISION_BF16 : PRECISION_F32};
+    struct norm_args n = {.N = tokens,
+                          .D = width,
+                          .x = l->h,
+                          .residual = l->x,
+                          .w = l->norm,
+                          .b = l->norm,
+                          .eps = 1e-5f,
+                          .sum = l->h,
+                          .y = l->x,
+                          .mean = l->mean,
+                          .rstd = l->mean + tokens};
+
+    product(l, 0, l->x, l->qkv, tokens, 3 * width, width, ACT_NONE);
+    check(be->attention(&a));
+    product(l, 1, l->o, l->h, tokens, width, width, ACT_NONE);
+    check(be->norm(&n));
+    product(l, 2, l->x, l->f, tokens, inner, width, ACT_GELU_ERF);
+    product(l, 3, l->f, l->h, tokens, width, inner, ACT_NONE);
+    check(be->norm(&n));
+}
+
+static void steps(int tiny)
+{
+    long width = tiny ? 64 : 384, inner = 4 * width, most = tiny ? 64 : 8192;
+    long rows[4] = {3 * width, width, inner, width};
+    int bounds[8192 / 32 + 1];
+    struct layer l = {.x = floats(most * width),
+                      .qkv = floats(3 * most * width),
+                      .o = floats(most * width),
+                      .h = floats(most * width),
+                      .f = floats(most * inner),
+                      .norm = floats(width),
+                      .mean = floats(2 * most)};
+
+    for (int i = 0; i < 4; i++) {
+        l.weight[i] = floats(rows[i] * (i == 3 ? inner : width));
+        l.pack[i].version = 1;
+    }
+    for (int i = 0; i <= most / 32; i++)
+        bounds[i] = 32 * i;
+    l.cu = copied(bounds, (size_t)(most / 32 + 1) * sizeof *bounds);
+    for (long tokens = 64; tokens <= most; tokens *= 4) {
+        double best = 1e30;
+
+        layer(&l, tokens, width, inner); /* makes room, chooses algorithms */
+        for (int k = 0; k < (tiny ? 4 : 200); k++) {
+            double from = clock_now(), s;
+
+            be->step(1);
+            for (int i = 0; i < 6; i++)
+                layer(&l, tokens, width, inner);
+            finish(l.x);
+            be->step(0);
+            s = clock_now() - from;
+            best = s < best ? s : best;
+        }
+        printf("forward of 6 layers of width %ld, %5ld tokens  %9.1f us\n", width, tokens,
+               best * 1e6);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *name = "cuda";
+    int only_steps = 0;
     char line[256];
 
     for (int i = 1; i < argc; i++) {
@@ -309,6 +418,8 @@ int main(int argc, char **argv)
             V = 100;
             SEQ = 16;
             calls = 1;
+        } else if (!strcmp(argv[i], "--steps")) {
+            only_steps = 1;
         } else {
             name = argv[i];
         }
@@ -320,6 +431,10 @@ int main(int argc, char **argv)
     be = backend_find(name);
     be->describe(line, sizeof line);
     puts(line);
+    if (only_steps) {
+        steps(calls == 1);
+        return 0;
+    }
     rows();
     losses();
     embedding();

@@ -158,6 +158,11 @@ if [ -x "$build/hone/bin/hone-worker" ]; then
         check 60 "a tiny job, SFT to PPO: $run" "$build/hone/bin/hone-worker" \
             "$build/job/job.yaml" --out "$build/job/$run" --set resources.device=cuda
     done
+    check 60 "the same without CUDA graphs" env HONE_CUDA_GRAPHS=off \
+        "$build/hone/bin/hone-worker" "$build/job/job.yaml" --out "$build/job/three" \
+        --set resources.device=cuda
+    check 5 "with and without, the same bits" cmp "$build/job/one/ppo/final/model.safetensors" \
+        "$build/job/three/ppo/final/model.safetensors"
     check 5 "two runs, the same bits" cmp "$build/job/one/ppo/final/model.safetensors" \
         "$build/job/two/ppo/final/model.safetensors"
     if command -v mpirun >/dev/null && [ -e "$build/hone/lib/hone/hone-mpi.so" ]; then
@@ -175,6 +180,11 @@ fi
 
 echo
 timeout 90 "$build/bench" cuda $tiny || failed=$((failed + 1))
+for graphs in on off; do
+    echo "CUDA graphs $graphs:"
+    HONE_CUDA_GRAPHS=$graphs timeout 30 "$build/bench" cuda $tiny --steps | tail -n +2 ||
+        failed=$((failed + 1))
+done
 echo
 echo "$((SECONDS - began)) s, $failed failed"
 [ $failed = 0 ]

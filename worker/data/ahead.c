@@ -104,7 +104,7 @@ static void *pack_all(void *arg)
     return NULL;
 }
 
-struct ahead *ahead_new(const struct sequences *s, struct err *e)
+struct ahead *ahead_new(const struct sequences *s, int round, struct err *e)
 {
     struct ahead *a = mem_alloc(sizeof *a);
 
@@ -118,6 +118,8 @@ struct ahead *ahead_new(const struct sequences *s, struct err *e)
     pthread_cond_init(&a->packed, NULL);
     for (int i = 0; i < SLOTS; i++) {
         a->packer[i] = packer_new(s, LONG_MAX, e);
+        if (a->packer[i] && round)
+            packer_round(a->packer[i]);
         if (!a->packer[i]) {
             ahead_free(a);
             return NULL;

@@ -23,10 +23,26 @@ int order_epoch(uint32_t *out, size_t n, uint64_t seed, const char *stage, long 
 struct packer;
 struct packer *packer_new(const struct sequences *s, long max_tokens, struct err *e);
 void packer_free(struct packer *p);
+void packer_round(struct packer *p); /* from now on: see ahead_new() */
 /* Pack sequences seq[*next...] as far as they fit; advances *next. example key: seq number
  */
 int packer_fill(struct packer *p, const uint32_t *seq, size_t n, size_t *next,
                 struct packed *out, struct err *e);
+
+/* The shape of a micro-batch; answers: tokens that belong to answers, 0 where none do. */
+struct pack_size {
+    size_t tokens, sequences, answers;
+};
+/* Shapes that come again, for devices that keep graphs of them: filled up to the next of
+ * sixteen (of sequences eight) sizes an octave, with sequences of at most `longest` tokens.
+ */
+struct pack_size pack_round(struct pack_size have, size_t longest);
+size_t pack_answers(const struct sequences *s, const uint32_t *seq, size_t n);
+/* Of T tokens in n filling sequences, those of number i. */
+static inline size_t pack_filling(size_t T, size_t n, size_t i)
+{
+    return T / n + (i < T % n);
+}
 
 /* A micro-batch: sequences [first, first + n) of a batch. */
 struct pack_part {
@@ -34,7 +50,9 @@ struct pack_part {
 };
 
 struct ahead;
-struct ahead *ahead_new(const struct sequences *s, struct err *e);
+/* round: parts are filled up as pack_round() says, with tokens that are there already, as
+ * sequences behind the others. */
+struct ahead *ahead_new(const struct sequences *s, int round, struct err *e);
 void ahead_free(struct ahead *a); /* total; ends the thread */
 /* The parts of a batch, to be handed out after those that were added before. Both lists
  * are copied. */

@@ -250,19 +250,26 @@ static int heaviest_inference(const struct memory_request *r, const struct seque
     return rc;
 }
 
-/* A dry run of the part; no sequences: 0. */
-static int dry_run(struct model *m, const struct sequences *s, const struct part *p,
-                   enum model_plan_for use, size_t *bytes, struct err *e)
+/* A dry run of the part, filled up where it will be; no sequences: 0. */
+static int dry_run(struct model *m, const struct sequences *s, struct part *p,
+                   enum model_plan_for use, int round, size_t *bytes, struct err *e)
 {
-    size_t *length = mem_array(p->n + 1, sizeof *length);
+    struct pack_size have = {p->tokens, p->n, pack_answers(s, p->seq, p->n)}, all = have;
+    size_t *length;
     int rc;
 
     *bytes = 0;
+    if (round && p->n)
+        all = pack_round(have, s->longest);
+    length = mem_array(all.sequences + 1, sizeof *length);
     if (!length)
         return err_set(e, ERR_NOMEM, "memory plan: out of memory");
-    for (size_t i = 0; i < p->n; i++)
-        length[i] = length_of(s, p->seq[i]);
-    rc = p->n ? model_plan(m, length, (long)p->n, use, bytes, e) : 0;
+    for (size_t i = 0; i < all.sequences; i++)
+        length[i] = i < p->n ? length_of(s, p->seq[i])
+                             : pack_filling(all.tokens - have.tokens, all.sequences - p->n,
+                                            i - p->n);
+    p->tokens = all.tokens;
+    rc = p->n ? model_plan(m, length, (long)all.sequences, use, bytes, e) : 0;
     mem_free(length);
     return rc;
 }
@@ -530,11 +537,11 @@ static int plan_steps(const struct memory_request *r, struct model *m,
         split = r->test;
     if (!rc)
         rc = dry_run(m, r->train, step, r->recompute ? PLAN_RECOMPUTE : PLAN_TRAIN,
-                     &p->step, e);
+                     r->device, &p->step, e);
     if (!rc)
         rc = heaviest_inference(r, split, infer, e);
     if (!rc)
-        rc = dry_run(m, split, infer, PLAN_INFER, &p->evaluation, e);
+        rc = dry_run(m, split, infer, PLAN_INFER, 0, &p->evaluation, e);
     p->tokens = step->tokens > infer->tokens ? step->tokens : infer->tokens;
     return rc ? rc
               : plan_parameters(

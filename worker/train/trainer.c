@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "worker/data/pack.h"
 #include "worker/dist/shard.h"
@@ -51,6 +52,8 @@ struct trainer {
     const uint32_t *expected; /* what the next step will be asked for, n_expected of them */
     size_t n_expected;
     struct part_report *reports; /* (world) */
+    float *seed;                 /* gradients of a part's outputs, grows */
+    size_t cap_seed;
     char bad[NAME_MAX_BYTES];
     enum trainer_part part; /* that is running, */
     double at;              /* ... and when it began */
@@ -86,7 +89,7 @@ int trainer_open(struct trainer **out, const struct trainer_setup *s, struct err
     if (!t->tape)
         goto fail;
     tape_reserve(t->tape, s->step_bytes);
-    t->ahead = ahead_new(s->sequences, e);
+    t->ahead = ahead_new(s->sequences, t->backend->device != NULL, e);
     if (!t->ahead)
         goto fail;
     t->reports = mem_array((size_t)s->comm->world, sizeof *t->reports);
@@ -134,6 +137,7 @@ void trainer_close(struct trainer *t)
     free_plan(&t->plan);
     free_plan(&t->next);
     mem_free(t->reports);
+    mem_free(t->seed);
     mem_free(t);
 }
 
@@ -359,8 +363,11 @@ static void enter(struct trainer *t, struct step_result *out, enum trainer_part 
 static void leave(struct trainer *t, struct step_result *out)
 {
     double seconds[TRAINER_PARTS];
+    char notice[512];
 
     out->seconds[t->part] += clock_now() - t->at;
+    if (t->backend->device && t->backend->device->notice(notice, sizeof notice))
+        log_warn("%s", notice);
     if (t->backend->device && t->backend->device->step_seconds(seconds, TRAINER_PARTS))
         memcpy(out->seconds, seconds, sizeof seconds);
 }
@@ -382,13 +389,13 @@ static int forward(struct trainer *t, const struct pack_part *p, enum tape_mode 
     if (r)
         return r;
     enter(t, out, PART_FORWARD);
-    invariant((size_t)in.B == p->n);
+    invariant((size_t)in.B >= p->n);
     r = model_forward(t->setup.model, t->tape, &in, &how, o, e);
     if (!r)
         r = tape_result(t->tape, e);
     if (r)
         return r;
-    invariant((size_t)o->logits->rows == p->n && (size_t)o->logits->cols == t->O);
+    invariant(o->logits->rows == in.B && (size_t)o->logits->cols == t->O);
     if (t->backend->copy_out(t->own.out + p->first * t->O, o->logits->data,
                              p->n * t->O * sizeof(float)) ||
         (o->value && t->backend->copy_out(t->own.value + p->first, o->value->data,
@@ -397,13 +404,26 @@ static int forward(struct trainer *t, const struct pack_part *p, enum tape_mode 
     return 0;
 }
 
-/* Gradients of a part's outputs, larger by the loss scale: a power of two, so that no bit
- * is lost. */
-static float *scaled(const struct trainer *t, float *x, size_t n)
+/* Gradients of n outputs into the tape, larger by the loss scale: a power of two, so that
+ * no bit is lost. Outputs of sequences that only fill the micro-batch up have none. */
+static int seed(struct trainer *t, struct tensor *x, const float *grad, size_t n,
+                struct err *e)
 {
-    for (size_t i = 0; t->scale.factor != 1 && i < n; i++)
-        x[i] *= (float)t->scale.factor;
-    return x;
+    size_t all = (size_t)x->rows * (size_t)x->cols;
+
+    invariant(n <= all);
+    if (all > t->cap_seed) {
+        float *more = mem_resize(t->seed, all, sizeof *more);
+
+        if (!more)
+            return err_set(e, ERR_NOMEM, "gradients of outputs: out of memory");
+        t->seed = more;
+        t->cap_seed = all;
+    }
+    for (size_t i = 0; i < all; i++)
+        t->seed[i] = i < n ? grad[i] * (float)t->scale.factor : 0;
+    tape_seed(t->tape, x, t->seed);
+    return tape_result(t->tape, e);
 }
 
 static int backward(struct trainer *t, const struct pack_part *p, const struct model_out *o,
@@ -412,13 +432,10 @@ static int backward(struct trainer *t, const struct pack_part *p, const struct m
     int r;
 
     enter(t, out, PART_BACKWARD);
-    r = tape_seed(t->tape, o->logits,
-                  scaled(t, t->own.d_out + p->first * t->O, p->n * t->O));
+    r = seed(t, o->logits, t->own.d_out + p->first * t->O, p->n * t->O, e);
     if (!r && o->value)
-        r = tape_seed(t->tape, o->value, scaled(t, t->own.d_value + p->first, p->n));
-    if (r) /* kept by the tape, which has the reason */
-        return tape_result(t->tape, e);
-    return tape_backward(t->tape, e);
+        r = seed(t, o->value, t->own.d_value + p->first, p->n, e);
+    return r ? r : tape_backward(t->tape, e);
 }
 
 /* ---- loss ---- */

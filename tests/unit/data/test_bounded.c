@@ -254,7 +254,7 @@ static void packing_ahead(void **state)
     encode_set(&s, &d, NULL, 0, 2);
     assert_int_equal(order_epoch(order, ROWS, 1, "sft", 0), 0);
     p = packer_new(&s, LONG_MAX, &e);
-    a = ahead_new(&s, &e);
+    a = ahead_new(&s, 0, &e);
     assert_non_null(p);
     assert_non_null(a);
     for (size_t batch = 0, sizes[2] = {0, 0}; batch < 60; batch++) {

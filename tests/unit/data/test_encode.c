@@ -204,7 +204,58 @@ static void packing(void **state)
     assert_int_equal(next, 1);
     assert_int_equal(out.B, 1);
     packer_free(p);
+    p = packer_new(&s, 7, &e); /* filled up to 2 sequences and 3 tokens more */
+    packer_round(p);
+    next = 0;
+    assert_int_equal(packer_fill(p, order, 4, &next, &out, &e), 0);
+    assert_int_equal(next, 2);
+    assert_int_equal(out.B, 3);
+    assert_int_equal(out.T, 8);
+    assert_memory_equal(out.ids, want, sizeof want);
+    assert_int_equal(out.cu_seqlens[2], 6);
+    assert_int_equal(out.cu_seqlens[3], 8);
+    assert_int_equal(out.ids[7], out.ids[0]);
+    assert_int_equal(out.position[7], 1);
+    assert_int_equal(out.answer[2], 1);
+    packer_free(p);
     sequences_fini(&s);
+}
+
+static void rounding(void **state)
+{
+    struct pack_size have, n;
+    size_t sizes = 0, before = 0, more;
+
+    (void)state;
+    for (size_t T = 2; T < 4200; T += 1 + (T < 2048) * T / 60)
+        for (size_t B = 1; B <= T / 2; B += 1 + B / 3)
+            for (size_t R = 0; R <= T - B; R += 1 + T / 3) {
+                size_t longest = T - 2 * (B - 1) + (R > 0);
+
+                have = (struct pack_size){T, B, R};
+                n = pack_round(have, longest);
+                more = n.sequences - B;
+                assert_true(n.tokens >= T + 2 * more);
+                assert_true(n.tokens == T ? !more : more > 0);
+                assert_true(R ? n.answers >= R + more : !n.answers);
+                for (size_t i = 0; i < more; i++) { /* no longer than what is there */
+                    size_t len = pack_filling(n.tokens - T, more, i);
+
+                    assert_true(len <= longest);
+                    assert_true(pack_filling(n.answers - R, more, i) < len);
+                }
+                if (R || B != 1 || T < 2048 || T >= 4096)
+                    continue;
+                sizes += n.tokens > before; /* sixteen an octave */
+                before = n.tokens > before ? n.tokens : before;
+                assert_true(n.tokens - T <= T / 16 + 2 * more);
+            }
+    assert_int_equal(sizes, 17);
+    have = (struct pack_size){100, 16, 40};
+    n = pack_round(have, 40);
+    assert_int_equal(n.tokens, 112);
+    assert_int_equal(n.sequences, 18);
+    assert_int_equal(n.answers, 48);
 }
 
 static void epochs(void **state)
@@ -317,10 +368,11 @@ static int close_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(policy),      cmocka_unit_test(policy_pairs),
-        cmocka_unit_test(reward),      cmocka_unit_test(answers),
-        cmocka_unit_test(packing),     cmocka_unit_test(epochs),
-        cmocka_unit_test(preferences), cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(policy),        cmocka_unit_test(policy_pairs),
+        cmocka_unit_test(reward),        cmocka_unit_test(answers),
+        cmocka_unit_test(packing),       cmocka_unit_test(rounding),
+        cmocka_unit_test(epochs),        cmocka_unit_test(preferences),
+        cmocka_unit_test(out_of_memory),
     };
 
     return cmocka_run_group_tests(tests, open_all, close_all);

@@ -17,10 +17,10 @@
 #include "tests/bench/step_model.h"
 #include "worker/train/optim_internal.h"
 
-static const struct step_box box = {"8×RTX 4090", 8,    165e12, 0.45,
-                                    806e9,        10e9, 20e-6,  4e-6};
-static const struct step_net bert = {"bert", 12, 768, 3072, 30522, 512, 0, 128, 0, 60};
-static const struct step_net llama = {"llama", 2, 2048, 6144, 4000, 0, 1, 2048, 0, 60};
+static const struct step_box box = {"8×RTX 4090", 8,     165e12, 0.45, 806e9,
+                                    10e9,         20e-6, 4e-6,   5e-6, 0.2e-6};
+static const struct step_net bert = {"bert", 12, 768, 3072, 30522, 512, 0, 128, 0, 57, 48};
+static const struct step_net llama = {"llama", 2, 2048, 6144, 4000, 0, 1, 2048, 0, 57, 48};
 
 static struct step_bucket started[STEP_BUCKETS_MAX];
 static int n_started, order_broken;

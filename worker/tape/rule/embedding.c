@@ -2,7 +2,9 @@
  *
  * Backward wants each table's tokens sorted by index: a stable counting sort on the host,
  * once a micro-batch, so that the sum over equal indices runs in token order whatever the
- * threads. Rows met are marked in the parameter's touched and live flags. */
+ * threads. Rows met are marked in the parameter's touched and live flags. On a device the
+ * number of segments depends on the shapes alone, so that its graph of calls comes again:
+ * those behind the last are empty. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -73,10 +75,13 @@ static int counting_sort(struct tape *t, const int *index, long T, const struct 
         if (p->touched)
             p->touched[r] = 1;
     }
-    start[s] = at;
+    for (long i = s; i <= T; i++)
+        start[i] = at;
     for (long i = 0; i < T; i++)
         order[count[index[i]]++] = (int)i;
     *segments = s;
+    if (t->be->device)
+        *segments = T < p->rows ? T : p->rows;
     return 0;
 }
 
