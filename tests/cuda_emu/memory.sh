@@ -84,6 +84,11 @@ grep -q "of device memory reserved, at most $parts tokens at once$" out || fail 
 cmp small/sft/final/model.safetensors large/sft/final/model.safetensors ||
     fail "recomputed layers have other bits" out
 
+# Many small tensors, whose blocks take more than their bytes.
+python3 "$here/e2e/make_tiny.py" "$dir/deep" --rows 8 --layers 12
+"$worker" deep/job.yaml --out "$dir/deep/run" --set resources.device=cuda \
+    --set resources.precision=bf16 --stage sft >out 2>&1 || fail "a deep, narrow model" out
+
 # ---- what does not ----
 if EMU_MEMORY=52 "$worker" job.yaml --out "$dir/none" "${device[@]}" --stage sft \
     --set stages.sft.batch=200 --set stages.sft.micro_tokens=16384 \

@@ -20,9 +20,10 @@
 enum { TILE = 16, HUGE_PAGE = 2 << 20 };
 static const size_t least_scratch = 3 << 19, fixed_scratch = 5 << 19;
 static const size_t thread_scratch = 3 << 20;
-/* On a device: of libraries and copies, beside what is reserved; of a parameter, for lists
- * and for blocks' alignment; what steps differ by that have as many tokens. */
+/* On a device: of libraries and copies, beside what is reserved; of a parameter, for lists;
+ * what steps differ by that have as many tokens; what blocks are rounded up to. */
 static const size_t device_fixed = 40 << 20, device_item = 4096, device_slack = 16,
+                    device_block = 256,
                     device_exchange = 16 << 20; /* between ranks: rows of tables */
 
 /* ---- this process -------------------------------------------------------------------- */
@@ -346,6 +347,12 @@ static int in_fragments(const struct memory_request *r, const struct param *p)
            (!strcmp(p->name, "lm.w") || !strcmp(p->name, "embed.word"));
 }
 
+/* What a block of so many bytes takes. */
+static size_t block_bytes(const struct memory_request *r, size_t bytes)
+{
+    return r->device ? (bytes + device_block - 1) / device_block * device_block : bytes;
+}
+
 /* A product keeps its matrix packed: in bf16 always, in f32 when the same weights come
  * again (`kept`); for backward as well where there is one. */
 static size_t packed_bytes(const struct memory_request *r, const struct param *p,
@@ -359,8 +366,9 @@ static size_t packed_bytes(const struct memory_request *r, const struct param *p
     if (p->touched || p->rows < 2 || p->cols < 2 || in_fragments(r, p))
         return 0;
     if (r->device && two_bytes) /* two copies, rows of a multiple of 16 bytes */
-        return (p->trainable ? 2 : 1) * (size_t)p->rows * (((size_t)p->cols + 7) / 8 * 8) *
-               sizeof(uint16_t);
+        return (p->trainable ? 2 : 1) *
+               block_bytes(r, (size_t)p->rows * (((size_t)p->cols + 7) / 8 * 8) *
+                                  sizeof(uint16_t));
     if (r->device)
         return 0;
     if (two_bytes)
@@ -378,13 +386,13 @@ static void add_state(const struct memory_request *r, const struct param *p, siz
 
     out->gradients += state;
     if (sparse) {
-        out->moments += 2 * state;
+        out->moments += 2 * block_bytes(r, state);
         out->buffers += 3 * (size_t)p->rows; /* flags of rows */
     } else if (ranks > 1 && r->shard) {
-        out->moments += 2 * size / ranks;
+        out->moments += 2 * block_bytes(r, size / ranks);
         out->exchange += size + (ranks - 1) * size / ranks;
     } else { /* with decay every row of a table moves at every step */
-        out->moments += 2 * size;
+        out->moments += 2 * block_bytes(r, size);
         out->exchange += (ranks - 1) * size;
     }
 }
