@@ -3,29 +3,12 @@
 # "What goes wrong"): each ends within seconds with one message that names rank, host and
 # device, the mend, and the newest checkpoint; what is named is whole, and a resume from it
 # gives the bits of a run without a fault.
-set -euo pipefail
-here=$(cd "$(dirname "$0")/.." && pwd)
-worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
-plugin=$HONE_TESTS/hone-cuda-emu.so
-[ -e "$plugin" ] || { echo "skipped: the emulated back end is not built"; exit 77; }
-command -v mpirun >/dev/null || { echo "skipped: there is no mpirun"; exit 77; }
-command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
-
-dir=$(mktemp -d /tmp/hone-cuda-faults-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
-python3 "$here/e2e/make_tiny.py" "$dir" --rows 32 --width 16 --layers 1
-cd "$dir"
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 EMU_SEED=2 EMU_DEVICES=8
-export HONE_CUDA_PLUGIN=$plugin HONE_NCCL=$plugin HONE_CUDA_TUNE=0 XDG_CACHE_HOME=$dir/cache
-export HONE_NVML=$HONE_TESTS/fake_nvml.so HONE_NCCL_SECONDS=3
+need=mpirun tiny_model="--rows 32 --width 16 --layers 1"
+. "$(dirname "$0")/common.sh"
+export EMU_DEVICES=8 HONE_NCCL=$plugin HONE_NCCL_SECONDS=3
+export HONE_NVML=$HONE_TESTS/fake_nvml.so
 export HONE_CUDA_GRAPHS=off # what fails below is the n-th launch of a kernel
-host=$(hostname) runs=0
-
-fail() {
-    echo "FAILED: $*"
-    [ -f err ] && tail -12 err
-    exit 1
-}
+runs=0
 
 # ranks RUN OPTION...: its exit status; what it said is in err. Every step has a checkpoint.
 ranks() {

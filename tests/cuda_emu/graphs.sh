@@ -3,24 +3,9 @@
 # one by one, with dropout, after a resume, on two ranks whose sums divide backward; a step
 # whose shapes were met before is a few launches; whatever of a capture fails leaves the
 # bits alone and is said once; a launch that fails ends with a reason.
-set -euo pipefail
-here=$(cd "$(dirname "$0")/.." && pwd)
-worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
-plugin=$HONE_TESTS/hone-cuda-emu.so
-[ -e "$plugin" ] || { echo "skipped: the emulated back end is not built"; exit 77; }
-command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
+tiny_model="--rows 8" # one batch: the same shapes at every step
+. "$(dirname "$0")/common.sh"
 
-dir=$(mktemp -d /tmp/hone-cuda-graphs-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
-python3 "$here/e2e/make_tiny.py" "$dir" --rows 8 # one batch: the same shapes at every step
-cd "$dir"
-export EMU_SEED=2 HONE_CUDA_PLUGIN=$plugin HONE_CUDA_TUNE=0
-
-fail() {
-    echo "FAILED: $*"
-    tail -5 out
-    exit 1
-}
 train() { # STATUS NAME [options]
     local want=$1 name=$2 got=0
     shift 2

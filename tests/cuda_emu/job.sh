@@ -3,18 +3,8 @@
 # end: its numbers agree with the CPU's, on one rank and two, a second run has the same bits,
 # and what one device began the other continues. Every call of CUDA and cuBLASLt that fails ends the worker with
 # one line that names the device.
-set -euo pipefail
-here=$(cd "$(dirname "$0")/.." && pwd)
-worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
-plugin=$HONE_TESTS/hone-cuda-emu.so
-[ -e "$plugin" ] || { echo "skipped: the emulated back end is not built"; exit 77; }
-command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
-
-dir=$(mktemp -d /tmp/hone-cuda-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
-python3 "$here/e2e/make_tiny.py" "$dir" --rows 40
-cd "$dir"
-export EMU_SEED=2 HONE_CUDA_PLUGIN=$plugin HONE_CUDA_TUNE=0 XDG_CACHE_HOME=$dir/cache
+tiny_model="--rows 40"
+. "$(dirname "$0")/common.sh"
 export HONE_NCCL=$plugin
 
 train() { # NAME DEVICE [options]
@@ -24,7 +14,7 @@ train() { # NAME DEVICE [options]
         --set resources.precision=f32 "$@" >"$name.out" 2>&1
 }
 must() {
-    "$@" || { echo "FAILED: $*"; tail -20 "$2.out"; exit 1; }
+    "$@" || fail "$*" "$2.out"
 }
 must train cpu cpu
 EMU_PROTECT=1 must train cuda cuda # the worker never touches device memory
@@ -62,14 +52,13 @@ PYTHON
 # Two ranks, a device each; the optimizer whole and sharded.
 runs="cuda mixed f16"
 if command -v mpirun >/dev/null; then
-    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
     for shard in false true; do
         [ $shard = true ] && export EMU_PROTECT=1
         EMU_DEVICES=2 timeout -k 5 300 mpirun --oversubscribe -np 2 "$worker" \
             job.yaml --out "$dir/ranks-$shard" --set resources.device=cuda \
             --set resources.precision=f32 --set resources.shard_optimizer=$shard \
             >"ranks-$shard.out" 2>&1 ||
-            { echo "FAILED: two ranks, sharded: $shard"; tail -20 "ranks-$shard.out"; exit 1; }
+            fail "two ranks, sharded: $shard" "ranks-$shard.out"
         runs="$runs ranks-$shard"
     done
     unset EMU_PROTECT
@@ -107,13 +96,10 @@ for call in cudaMalloc:0 cudaMalloc:1 cudaMalloc:3 cudaMallocHost:0 cudaMemcpyAs
     cublasLtMatmulAlgoGetHeuristic:1 cublasLtMatmul:40 cublasLtMatrixLayoutCreate:7; do
     rm -rf fails
     if EMU_FAIL=$call train fails cuda --stage sft; then
-        echo "FAILED: $call goes unnoticed"
-        exit 1
+        fail "$call goes unnoticed" fails.out
     fi
     if ! grep -q '^hone: .*\(emulated GPU\|matmul\|memory\|cuda\)' fails.out; then
-        echo "FAILED: $call does not say what failed:"
-        tail -3 fails.out
-        exit 1
+        fail "$call does not say what failed" fails.out
     fi
     failing=$((failing + 1))
 done
@@ -126,9 +112,7 @@ says() { # TEXT ENVIRONMENT...
     shift
     if env "$@" "$worker" job.yaml --out "$dir/none" --set resources.device=cuda \
         >none.out 2>&1 || ! grep -q -e "$text" none.out; then
-        echo "FAILED: $*: does not say \"$text\":"
-        tail -3 none.out
-        exit 1
+        fail "$*: does not say \"$text\"" none.out
     fi
 }
 says 'no device: no NVIDIA driver\|no CUDA-capable device' EMU_DEVICES=0

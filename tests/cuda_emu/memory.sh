@@ -4,26 +4,10 @@
 # a stage fits, and an explanation with its mends where it does not. Every allocation that
 # fails, the first, the second, ... until a run meets none, ends with a line that names the
 # host and the device. `hone check` plans for a device that is not on its machine.
-set -euo pipefail
-here=$(cd "$(dirname "$0")/.." && pwd)
-worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
-plugin=$HONE_TESTS/hone-cuda-emu.so
-[ -e "$plugin" ] || { echo "skipped: the emulated back end is not built"; exit 77; }
-command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
-
-dir=$(mktemp -d /tmp/hone-device-memory-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
-python3 "$here/e2e/make_tiny.py" "$dir" --rows 200
-cd "$dir"
-export EMU_SEED=1 HONE_CUDA_PLUGIN=$plugin HONE_CUDA_TUNE=0
+tiny_model="--rows 200"
+. "$(dirname "$0")/common.sh"
 device=(--set resources.device=cuda --set resources.precision=f32)
 tiny=(--stage sft --set stages.sft.epochs=0.01 --set stages.sft.batch=4)
-
-fail() {
-    echo "FAILED: $1"
-    tail -5 "$2"
-    exit 1
-}
 
 # ---- the n-th allocation ----
 for call in cudaMalloc cudaMallocHost cublasLtCreate; do
@@ -31,7 +15,7 @@ for call in cudaMalloc cudaMallocHost cublasLtCreate; do
     while EMU_FAIL=$call:$n "$worker" job.yaml --out "$dir/$call-$n" "${device[@]}" \
         "${tiny[@]}" >out 2>&1 && status=0 || status=$?; [ $status != 0 ]; do
         [ $status = 1 ] || fail "$call:$n: exit $status" out
-        grep -q "^hone: .*device 0 of $(uname -n)" out || fail "$call:$n: no host, no device" out
+        grep -q "^hone: .*device 0 of $host" out || fail "$call:$n: no host, no device" out
         grep -q "^  try: \|: lower micro_tokens, or free the device" out ||
             fail "$call:$n: no mend" out
         n=$((n + 1))

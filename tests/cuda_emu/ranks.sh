@@ -1,27 +1,9 @@
 #!/usr/bin/env bash
 # Ranks with an emulated GPU each, summed by the emulated NCCL: the same bits as through host
 # memory; the number of ranks, and the device, may change between stop and resume.
-set -euo pipefail
-here=$(cd "$(dirname "$0")/.." && pwd)
-worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
-plugin=$HONE_TESTS/hone-cuda-emu.so
-[ -e "$plugin" ] || { echo "skipped: the emulated back end is not built"; exit 77; }
-command -v mpirun >/dev/null || { echo "skipped: there is no mpirun"; exit 77; }
-command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
-
-dir=$(mktemp -d /tmp/hone-cuda-ranks-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
-python3 "$here/e2e/make_tiny.py" "$dir" --rows 40
-cd "$dir"
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 EMU_SEED=2 EMU_DEVICES=8
-export HONE_CUDA_PLUGIN=$plugin HONE_NCCL=$plugin HONE_CUDA_TUNE=0 XDG_CACHE_HOME=$dir/cache
-host=$(hostname)
-
-fail() {
-    echo "FAILED: $*"
-    [ -f err ] && tail -12 err
-    exit 1
-}
+need=mpirun tiny_model="--rows 40"
+. "$(dirname "$0")/common.sh"
+export EMU_DEVICES=8 HONE_NCCL=$plugin
 
 # ranks N RUN OPTION...: its exit status; what it said is in err.
 bucket=8 # MiB; 0: measured

@@ -2,18 +2,8 @@
 # What one device began another continues, in each precision: a checkpoint written on the
 # CPU goes on on the emulated GPU, and back; each agrees with the run that nothing stopped.
 # On one device the resumed run has the same bits.
-set -euo pipefail
-here=$(cd "$(dirname "$0")/.." && pwd)
-worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
-plugin=$HONE_TESTS/hone-cuda-emu.so
-[ -e "$plugin" ] || { echo "skipped: the emulated back end is not built"; exit 77; }
-command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
-
-dir=$(mktemp -d /tmp/hone-cuda-resume-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
-python3 "$here/e2e/make_tiny.py" "$dir" --rows 24
-cd "$dir"
-export EMU_SEED=2 HONE_CUDA_PLUGIN=$plugin
+tiny_model="--rows 24"
+. "$(dirname "$0")/common.sh"
 
 train() { # STATUS NAME DEVICE PRECISION [options]
     local want=$1 name=$2 device=$3 precision=$4 got=0
@@ -21,7 +11,7 @@ train() { # STATUS NAME DEVICE PRECISION [options]
     "$worker" job.yaml --stage sft --out "$dir/$name" --set resources.device="$device" \
         --set resources.precision="$precision" --set stages.sft.checkpoint_every=2 "$@" \
         >out 2>&1 || got=$?
-    [ "$got" = "$want" ] || { echo "FAILED: $name: exit $got, not $want"; tail -5 out; exit 1; }
+    [ "$got" = "$want" ] || fail "$name: exit $got, not $want"
 }
 
 for precision in f32 bf16 f16 tf32; do
@@ -32,7 +22,7 @@ for precision in f32 bf16 f16 tf32; do
             run=$device-$next-$precision
             (export HONE_FAULT=step:4:TERM; train 3 "$run" $device $precision)
             train 0 "$run" "$next" $precision --resume
-            grep -q 'going on from checkpoint-' out || { echo "FAILED: $run began anew"; exit 1; }
+            grep -q 'going on from checkpoint-' out || fail "$run began anew"
         done
         cmp $device-$precision/sft/final/model.safetensors \
             $device-$device-$precision/sft/final/model.safetensors

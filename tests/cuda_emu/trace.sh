@@ -2,18 +2,8 @@
 # What a run on a device tells of itself: its own times of the parts of a step (the emulated
 # clock goes on by half a second for each product), NVTX ranges that a profiler sees, the
 # GPU's state from NVML, and an Xid as an alarm. A driver that hangs stops nobody.
-set -euo pipefail
-here=$(cd "$(dirname "$0")/.." && pwd)
-worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
-plugin=$HONE_TESTS/hone-cuda-emu.so
-[ -e "$plugin" ] || { echo "skipped: the emulated back end is not built"; exit 77; }
-command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
-
-dir=$(mktemp -d /tmp/hone-trace-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
-python3 "$here/e2e/make_tiny.py" "$dir" --rows 16 --width 16 --layers 1
-cd "$dir"
-export EMU_SEED=2 HONE_CUDA_PLUGIN=$plugin HONE_CUDA_TUNE=0 XDG_CACHE_HOME=$dir/cache
+tiny_model="--rows 16 --width 16 --layers 1"
+. "$(dirname "$0")/common.sh"
 export HONE_NVML=$HONE_TESTS/fake_nvml.so
 
 train() { # NAME [options]
@@ -21,10 +11,10 @@ train() { # NAME [options]
     shift
     timeout 120 "$worker" job.yaml --out "$dir/$name" --set resources.device=cuda --stage sft \
         --set stages.sft.log_every=1 "$@" >"$name.out" 2>&1 ||
-        { echo "FAILED: $name"; tail -n 5 "$name.out"; exit 1; }
+        fail "$name" "$name.out"
 }
 FAKE_NVML=xid FAKE_NVML_XID=74 FAKE_NVTX=$dir/ranges NVTX_INJECTION64_PATH=$HONE_TESTS/fake_nvtx.so train a
-grep -q 'reports Xid 74: NVLink error' a.out || { echo "FAILED: no Xid"; exit 1; }
+grep -q 'reports Xid 74: NVLink error' a.out || fail "no Xid"
 FAKE_NVML=hang train hangs
 
 python3 - <<'PYTHON'

@@ -4,24 +4,10 @@
 # cache (0600) and is not timed again; a resumed run has the bits of one that was not stopped,
 # whatever a timing would say now; a damaged cache and another GPU's checkpoint are named and
 # no failure.
-set -euo pipefail
-here=$(cd "$(dirname "$0")/.." && pwd)
-worker=${HONE_BIN:?the folder of hone-worker}/hone-worker
-plugin=$HONE_TESTS/hone-cuda-emu.so
-[ -e "$plugin" ] || { echo "skipped: the emulated back end is not built"; exit 77; }
-command -v python3 >/dev/null || { echo "skipped: python3 makes the tiny model"; exit 77; }
+tiny_model="--rows 16 --width 16 --layers 1"
+. "$(dirname "$0")/common.sh"
+export HONE_CUDA_TUNE=8
 
-dir=$(mktemp -d /tmp/hone-tune-XXXXXX)
-trap 'rm -rf "$dir"' EXIT
-python3 "$here/e2e/make_tiny.py" "$dir" --rows 16 --width 16 --layers 1
-cd "$dir"
-export EMU_SEED=2 HONE_CUDA_PLUGIN=$plugin HONE_CUDA_TUNE=8
-
-fail() {
-    echo "FAILED: $*"
-    tail -n 5 ./*.out
-    exit 1
-}
 train() { # NAME CACHE FASTEST [options]: its exit status
     local name=$1 cache=$2 fastest=$3 status=0
     shift 3
