@@ -49,9 +49,11 @@ void *cuda_alloc(size_t bytes)
 
 void cuda_release(void *p)
 {
-    if (!p || cuda_block_give(p) || cuda_ready())
+    if (!p)
         return;
-    graph_flush_later(); /* calls that use it */
+    graph_flush_later(); /* calls that use it, before anything else gets it */
+    if (cuda_block_give(p) || cuda_ready())
+        return;
     cuda_check(cudaFree(p), "free device memory");
 }
 
