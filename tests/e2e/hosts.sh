@@ -73,6 +73,7 @@ missing() {
     local run=missing$1 since=$SECONDS
     if (export HONE_CUDA_PLUGIN=$emulated HONE_NCCL=$emulated HONE_CUDA_TUNE=0 EMU_SEED=2
         export EMU_DEVICES=2 EMU_RANK=$3 EMU_STALL=launch:250 HONE_NCCL_SECONDS=3
+        export HONE_CUDA_GRAPHS=off # the n-th launch of a kernel
         export XDG_CACHE_HOME=$dir/cache
         hosts "$1" "$2" job.yaml --out "$run" "${every[@]}" --set resources.device=cuda \
             --set stages.sft.checkpoint_every=1); then
