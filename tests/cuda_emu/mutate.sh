@@ -144,7 +144,7 @@ plain|tokens.cu|tokens|1|a.inverse ? -s : s|s
 plain|loss.cu|loss|1|top = block_max(r.top, part)|top = warp_max(r.top)
 plain|loss.cu|logprob|1|r.weighted = block_sum(r.weighted, part);|
 plain|loss.cu|logprob|1|raise(before, r.top);|
-plain|loss.cu|loss|1|left > 3|left >= 3
+plain|loss.cu|loss|2|left > 3|left >= 3
 plain|train.cu|train|1|decay && t[i].decay != 0|decay && 0
 plain|train.cu|train|1|l.at[mid].first <= chunk|l.at[mid].first < chunk
 plain|act.cu|act|1|i + 4 <= a.n|i <= a.n
