@@ -11,7 +11,8 @@ import argparse
 import json
 import os
 import random
-import struct
+
+from make_tiny import write_safetensors
 
 END = "<|end|>"
 COLOURS = {"apple": "red", "banana": "yellow", "grass": "green", "sea": "blue"}
@@ -66,18 +67,16 @@ def tensors(vocab, width, layers, untied):
         yield "lm_head.weight", (vocab, width)
 
 
-def write_model(folder, vocab, a, rng):
-    header, body = {}, bytearray()
-    for name, shape in tensors(vocab, a.width, a.layers, a.untied):
+def random_values(shapes, rng):
+    for name, shape in shapes:
         count = shape[0] * (shape[1] if len(shape) > 1 else 1)
-        values = [1.0] * count if "norm" in name else [rng.gauss(0, 0.1) for _ in range(count)]
-        start = len(body)
-        body += struct.pack(f"<{count}f", *values)
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, len(body)]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(os.path.join(folder, "model.safetensors"), "wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text + body)
+        norm = "norm" in name
+        yield name, shape, [1.0 if norm else rng.gauss(0, 0.1) for _ in range(count)]
+
+
+def write_model(folder, vocab, a, rng):
+    named = random_values(tensors(vocab, a.width, a.layers, a.untied), rng)
+    write_safetensors(os.path.join(folder, "model.safetensors"), named)
     config = {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": vocab,
         "hidden_size": a.width, "num_hidden_layers": a.layers, "num_attention_heads": 4,

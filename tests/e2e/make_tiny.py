@@ -56,9 +56,8 @@ def tensors(vocab, width, layers, positions):
     yield "pooler.dense.bias", (width,)
 
 
-def write_model(folder, vocab, width, layers, positions, rng):
-    header, body = {}, bytearray()
-    for name, shape in tensors(len(vocab), width, layers, positions):
+def random_values(shapes, rng):
+    for name, shape in shapes:
         count = 1
         for n in shape:
             count *= n
@@ -68,13 +67,25 @@ def write_model(folder, vocab, width, layers, positions, rng):
             values = [0.0] * count
         else:
             values = [rng.gauss(0, 0.1) for _ in range(count)]
+        yield name, shape, values
+
+
+def write_safetensors(path, named):
+    """named: (name, shape, values), stored as f32 in this order."""
+    header, body = {}, bytearray()
+    for name, shape, values in named:
         start = len(body)
-        body += struct.pack(f"<{count}f", *values)
+        body += struct.pack(f"<{len(values)}f", *values)
         header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, len(body)]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with open(os.path.join(folder, "model.safetensors"), "wb") as f:
+    with open(path, "wb") as f:
         f.write(struct.pack("<Q", len(text)) + text + body)
+
+
+def write_model(folder, vocab, width, layers, positions, rng):
+    named = random_values(tensors(len(vocab), width, layers, positions), rng)
+    write_safetensors(os.path.join(folder, "model.safetensors"), named)
     config = {
         "architectures": ["BertModel"], "model_type": "bert", "vocab_size": len(vocab),
         "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": 2,
